@@ -1,0 +1,212 @@
+"""The rows that pass between stages: frozen dataclasses, one JSON object a line.
+
+Every text row says where it came from: prompt, source, principle, round, model, sampler, seed, token counts.
+Reading is strict: a line that does not fit its record is one error with file, line and cause.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cai_lightning.text.dialogue import Dialogue, Message, to_text
+
+ROWS = "rows.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A dialogue that ends with a human turn. `cluster` is what intervals resample; `kind` what it probes."""
+
+    id: str
+    dialogue: Dialogue
+    source: str
+    kind: str
+    cluster: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A sampled reply. `model` is the store key of the sampler, `finish` is "stop" or "length"."""
+
+    id: str
+    prompt: Prompt
+    text: str
+    model: str
+    temperature: float
+    seed: int
+    prompt_tokens: int
+    tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """Round `round` (from 1) of a revision chain: `previous` became `text` under one principle.
+
+    `critique` is null where the revision was direct. `principle_hash` fingerprints the principle's words.
+    """
+
+    id: str
+    prompt: Prompt
+    round: int
+    previous: str
+    critique: str | None
+    text: str
+    principle: str
+    principle_hash: str
+    model: str
+    temperature: float
+    seed: int
+    prompt_tokens: int
+    tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two replies to one prompt, not yet labelled."""
+
+    id: str
+    prompt: Prompt
+    a: str
+    b: str
+    source: str
+    model: str
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """A comparison with P(a is better). `logit_ab`, `logit_ba`: log-odds of a in either order, if asked so.
+
+    AI labels name principle and feedback model; human or simulated ones leave them null. `weight` scales the loss.
+    """
+
+    id: str
+    prompt: Prompt
+    a: str
+    b: str
+    p_a: float
+    logit_ab: float | None
+    logit_ba: float | None
+    principle: str | None
+    principle_hash: str | None
+    model: str | None
+    source: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Summed log-probabilities in nats of both replies of label `id` under the reference policy."""
+
+    id: str
+    logp_a: float
+    logp_b: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A player's reply to an evaluation prompt. `sequences`: RL samples seen so far, for snapshots of a run."""
+
+    id: str
+    player: str
+    sequences: int | None
+    prompt: Prompt
+    text: str
+    model: str
+    temperature: float
+    seed: int
+    prompt_tokens: int
+    tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Player against anchor on one prompt under one criterion: win 1, tie 0.5, loss 0."""
+
+    prompt: str
+    cluster: str
+    kind: str
+    criterion: str
+    player: str
+    opponent: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """What a judge measures on one answer alone: metric name -> value, null where it does not apply."""
+
+    prompt: str
+    cluster: str
+    kind: str
+    player: str
+    sequences: int | None
+    metrics: dict[str, float | None]
+
+
+Row = TypeVar("Row")
+
+
+def fingerprint(text: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompt_id(dialogue: Dialogue) -> str:
+    """The id of a prompt: the fingerprint of its text, so equal prompts share it."""
+    return fingerprint(to_text(dialogue))
+
+
+def to_line(row: Any) -> str:
+    """One row as a JSON line; key order is the record's, so equal rows are equal bytes."""
+    return json.dumps(dataclasses.asdict(row), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_rows(folder: Path, rows: Iterable[Any], name: str = ROWS) -> int:
+    """The number of rows written to `folder/name`."""
+    count = 0
+    with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(to_line(row))
+            count += 1
+    return count
+
+
+def read_rows(folder: Path, record: type[Row], name: str = ROWS) -> list[Row]:
+    """The rows of `folder/name`, in file order. Raises ValueError naming file, line and cause."""
+    return list(iter_rows(folder / name, record))
+
+
+def iter_rows(path: Path, record: type[Row]) -> Iterator[Row]:
+    """The rows of a JSONL file, one at a time; split at newlines only (a reply may hold U+2028)."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield from_object(json.loads(line), record)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}:{number}: not a {record.__name__}: {error}") from None
+
+
+def from_object(value: dict[str, Any], record: type[Row]) -> Row:
+    """A record from its JSON object. Raises ValueError on missing or unknown fields."""
+    names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+    if missing := [name for name in names if name not in value]:
+        raise ValueError(f"missing field {missing[0]!r}")
+    if unknown := [name for name in value if name not in names]:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    fields = dict(value)
+    if "prompt" in fields and isinstance(fields["prompt"], dict):
+        fields["prompt"] = from_object(fields["prompt"], Prompt)
+    if "dialogue" in fields:
+        fields["dialogue"] = tuple(Message(**turn) for turn in fields["dialogue"])
+    return record(**fields)
