@@ -1,0 +1,127 @@
+"""Which rows make a batch, how long a row may be, and a loader whose order depends on (seed, epoch) alone.
+
+Batches hold rows of similar length up to a budget of tokens. Their number is the same in every epoch, which step-wise
+schedules rely on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+Batch = TypeVar("Batch")
+
+
+def rounded(length: int, multiple: int) -> int:
+    """The length after padding, in tokens: few distinct shapes keep memory and kernels reusable."""
+    return -(-length // multiple) * multiple
+
+
+def cut_prompt(prompt: Sequence[int], reply_tokens: int, *, max_tokens: int) -> list[int] | None:
+    """The prompt's last tokens that fit beside a reply, or None where not one does; a reply is never cut."""
+    room = max_tokens - reply_tokens
+    return list(prompt[-room:]) if room > 0 else None
+
+
+def length_buckets(
+    lengths: Sequence[int], *, batch_tokens: int, multiple: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Batches of row numbers in training order; rows x padded length stays within `batch_tokens`.
+
+    Rows of one padded length are mixed anew each epoch, and so is the order of the batches. Raises ValueError where a
+    single row exceeds the budget.
+    """
+    padded = [rounded(length, multiple) for length in lengths]
+    if padded and max(padded) > batch_tokens:
+        row = padded.index(max(padded))
+        raise ValueError(
+            f"row {row} has {lengths[row]} tokens, {padded[row]} with padding, but batch_tokens is {batch_tokens}: "
+            "raise batch_tokens or lower max_tokens"
+        )
+    rng = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    # A stable sort by padded length alone: the cuts below, hence the number of batches, are then the same every epoch.
+    order.sort(key=lambda row: padded[row])
+    batches: list[list[int]] = []
+    for row in order:
+        if batches and padded[row] * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    rng.shuffle(batches)
+    return batches
+
+
+def bucketed_loader(
+    lengths: Sequence[int],
+    mass: Sequence[float],
+    collate: Callable[[list[int], float], Batch],
+    *,
+    batch_tokens: int,
+    multiple: int,
+    accumulate: int,
+    seed: int,
+) -> BatchLoader[Batch]:
+    """A loader over `length_buckets` of the rows; `mass` is what each row weighs in the loss."""
+
+    def plan(epoch: int) -> list[list[int]]:
+        return length_buckets(lengths, batch_tokens=batch_tokens, multiple=multiple, seed=seed, epoch=epoch)
+
+    return BatchLoader(plan, collate, mass, accumulate=accumulate)
+
+
+class BatchLoader(Generic[Batch]):
+    """A sized iterable of collated batches; every new iteration is the next epoch.
+
+    `plan(epoch)` gives the batches as row numbers, `collate(rows, divisor)` makes one of them. The divisor is what a
+    batch's summed loss is to be divided by: the total `mass` of its accumulation window, over `accumulate` because the
+    trainer divides by that once more. So every token (or pair) of a window counts alike, partial windows included.
+
+    `state_dict` holds the place within the epoch; after `load_state_dict` the next iteration goes on from there.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], list[list[int]]],
+        collate: Callable[[list[int], float], Batch],
+        mass: Sequence[float],
+        *,
+        accumulate: int,
+    ) -> None:
+        self._plan = plan
+        self._collate = collate
+        self._mass = mass
+        self._accumulate = accumulate
+        self._epoch = -1
+        self._batch = 0
+        self._resumed = False
+        self._length = len(plan(0))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Counted here, not behind the last batch: the trainer stops asking before a generator is exhausted.
+        if not (self._resumed and self._batch < self._length):
+            self._epoch += 1
+            self._batch = 0
+        self._resumed = False
+        batches = self._plan(self._epoch)
+        for number in range(self._batch, len(batches)):
+            self._batch = number + 1
+            yield self._collate(batches[number], self._divisor(batches, number))
+
+    def _divisor(self, batches: list[list[int]], number: int) -> float:
+        first = number - number % self._accumulate
+        window = batches[first : first + self._accumulate]
+        return sum(self._mass[row] for batch in window for row in batch) / self._accumulate
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and the number of batches already given out in it."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next iteration go on behind the last batch that was given out."""
+        self._epoch, self._batch, self._resumed = state["epoch"], state["batch"], True

@@ -1,0 +1,1 @@
+"""What the players are worth: judges, ratings, rates, calibration and the frontier, all with intervals."""

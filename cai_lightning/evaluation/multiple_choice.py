@@ -1,0 +1,71 @@
+"""Accuracy of a language model on lettered questions, asked in both orders, with a conversation-clustered interval.
+
+The released files keep one option order (one always lists "harmful" first), so a model that prefers a slot would
+look skilled or useless by it: an option's score is its mean log-probability over both orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cai_lightning.data.questions import Question
+from cai_lightning.evaluation.intervals import wilson
+from cai_lightning.text.backends import Query, Scorer
+
+Floats = NDArray[np.float64]
+
+
+def evaluate(scorer: Scorer, questions: Sequence[Question], *, resamples: int, seed: int) -> dict[str, float]:
+    """Accuracy in 0..1 with its 95 % interval, and the model's slot preference in nats.
+
+    `accuracy` uses the mean over both orders of the letters' log-probabilities (for two options: the mean logit),
+    `first_order_accuracy` only the order of the file; options that tie share the point. `low`, `high`: percentiles
+    of a bootstrap over conversations. `position_bias`: mean log-odds of the first slot against the last over both
+    orders, in which the content cancels. `n` questions, `clusters` conversations. Raises ValueError without
+    questions or on a score that is not finite.
+    """
+    if not questions:
+        raise ValueError("no questions to evaluate")
+    asked = [*questions, *(question.swapped() for question in questions)]
+    scores = scorer.score([Query(question.prompt, question.letters) for question in asked])
+    points, first_points, biases = [], [], []
+    for question, given, reverse in zip(questions, scores[: len(questions)], scores[len(questions) :], strict=True):
+        first, second = np.asarray(given), np.asarray(reverse)
+        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+            raise ValueError(f"question {question.id}: letters scored {given} and {reverse}; all must be finite")
+        points.append(_point(first + second[::-1], question.gold))
+        first_points.append(_point(first, question.gold))
+        biases.append((first[0] - first[-1] + second[0] - second[-1]) / 2)
+    low, high, clusters = _interval(points, [question.cluster for question in questions], resamples, seed)
+    return {
+        "accuracy": float(np.mean(points)),
+        "low": low,
+        "high": high,
+        "n": len(questions),
+        "clusters": clusters,
+        "first_order_accuracy": float(np.mean(first_points)),
+        "position_bias": float(np.mean(biases)),
+    }
+
+
+def _point(scores: Floats, gold: int) -> float:
+    best = scores == scores.max()
+    return float(best[gold] / best.sum())
+
+
+def _interval(points: Sequence[float], names: Sequence[str], resamples: int, seed: int) -> tuple[float, float, int]:
+    """(low, high, number of clusters); a replicate is the mean over the rows of the clusters drawn.
+
+    Wilson's interval on the clusters where all points are alike, for there a bootstrap has no spread.
+    """
+    _, index = np.unique(np.asarray(names), return_inverse=True)
+    sizes = np.bincount(index).astype(np.float64)
+    sums = np.bincount(index, weights=np.asarray(points))
+    if np.ptp(points) == 0:
+        return *wilson(float(points[0]) * len(sizes), len(sizes)), len(sizes)
+    drawn = np.random.default_rng(seed).integers(len(sizes), size=(resamples, len(sizes)))
+    low, high = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), (0.025, 0.975))
+    return float(low), float(high), len(sizes)

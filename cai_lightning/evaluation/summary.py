@@ -1,0 +1,214 @@
+"""The players' part of a summary: ratings and rates with intervals, a pure function of verdict and assessment rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probability_non_dominated
+from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate, wilson
+from cai_lightning.evaluation.metrics import player_rates
+from cai_lightning.evaluation.ratings import (
+    ELO,
+    Column,
+    Games,
+    clusters_of,
+    separated,
+    strengths,
+    tabulate,
+    win_matrix,
+)
+from cai_lightning.text.records import Assessment, Verdict
+
+CRITERIA = ("helpful", "harmless")
+
+
+class Run(NamedTuple):
+    """What the judge said about one run: its verdicts and assessments."""
+
+    verdicts: Sequence[Verdict]
+    assessments: Sequence[Assessment]
+
+
+class _Rated(NamedTuple):
+    """One criterion: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
+
+    games: Games
+    rows: Floats
+    single: Floats
+
+
+def ratings(
+    runs: Mapping[tuple[str, str], Run],
+    *,
+    anchor: str,
+    prior_sd: float,
+    reference: float,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Ratings and rates as JSON: {"anchor", "prior_sd", "resamples", "variants": {name: ...}}.
+
+    `runs` maps (variant, replicate) to rows; replicates are the seeds of one variant. `prior_sd` is in nats,
+    `reference` the Elo of the hypervolume's corner on both axes. The layout of a variant: docs/summary.md.
+    """
+    variants: dict[str, dict[str, Run]] = {}
+    for (variant, replicate), run in runs.items():
+        variants.setdefault(variant, {})[replicate] = run
+    rated = {
+        name: _variant(
+            replicates, anchor=anchor, prior_sd=prior_sd, reference=reference, resamples=resamples, seed=seed
+        )
+        for name, replicates in variants.items()
+    }
+    return {"anchor": anchor, "prior_sd": prior_sd, "resamples": resamples, "variants": rated}
+
+
+def _variant(
+    runs: Mapping[str, Run], *, anchor: str, prior_sd: float, reference: float, resamples: int, seed: int
+) -> dict[str, Any]:
+    judged = {(v.kind, v.cluster) for run in runs.values() for v in run.verdicts}
+    ordered = sorted(judged | {(row.kind, row.cluster) for run in runs.values() for row in run.assessments})
+    columns = {column: index for index, column in enumerate(ordered)}
+    drawn = draws([kind for kind, _ in ordered], len(runs), resamples=resamples, seed=seed)
+    rated = {
+        criterion: _rate(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
+        for criterion in CRITERIA
+        if any(verdicts := [[v for v in r.verdicts if v.criterion == criterion] for r in runs.values()])
+    }
+    step = {row.player: row.sequences for run in runs.values() for row in run.assessments}
+    names = sorted({name for one in rated.values() for name in one.games.players} | set(step))
+    names.sort(key=lambda name: name != anchor)
+    figures, single = {}, {}
+    for name in names:
+        figures[name], single[name] = _player(name, runs, columns, drawn, rated)
+    snapshots = sorted((at, name) for name, at in step.items() if at is not None)
+    players = [name for name in names if step.get(name) is None or "@" not in name]
+    return {
+        "replicates": list(runs),
+        "players": {name: figures[name] for name in players},
+        "replicate_values": single,
+        "curve": [
+            {"player": name, "run": name.partition("@")[0], "sequences": at, **figures[name]} for at, name in snapshots
+        ],
+        "differences": _differences(rated, [name for name in players if name != anchor], drawn),
+        "ellipses": _ellipses(rated, names[1:], drawn),
+        "frontier": _frontier(rated, players, drawn, reference),
+        "separated": {criterion: separated(one.games) for criterion, one in rated.items()},
+        "ties": {criterion: _ties(runs, criterion) for criterion in rated},
+        "wins": {criterion: win_matrix(one.games) for criterion, one in rated.items()},
+    }
+
+
+def _rate(
+    verdicts: Sequence[Sequence[Verdict]],
+    columns: Mapping[Column, int],
+    drawn: Draws,
+    *,
+    anchor: str,
+    prior_sd: float,
+) -> _Rated:
+    games = tabulate(verdicts, columns, anchor=anchor)
+
+    def elo(wins: Floats, played: Floats) -> Floats:
+        size = len(games.players)
+        return ELO * strengths(games.pairs, wins, played, players=size, prior_sd=prior_sd)
+
+    rows = elo(drawn.sums(games.wins), drawn.sums(games.games))
+    return _Rated(games, rows, elo(games.wins.sum(-1).T, games.games.sum(-1).T))
+
+
+def _player(
+    name: str, runs: Mapping[str, Run], columns: Mapping[Column, int], drawn: Draws, rated: Mapping[str, _Rated]
+) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
+    mine = [[row for row in run.assessments if row.player == name] for run in runs.values()]
+    rates, single = player_rates(mine, columns, drawn)
+    figures: dict[str, Any] = {}
+    values: dict[str, list[float | None]] = {}
+    for criterion in CRITERIA:
+        one = rated.get(criterion)
+        known = one is not None and name in one.games.players
+        figures[f"{criterion}_elo"] = _elo(one, name, drawn) if one and known else estimate(None, (None, None), 0)
+        values[f"{criterion}_elo"] = (
+            one.single[:, one.games.players.index(name)].tolist() if one and known else [None] * len(runs)
+        )
+    return figures | rates, values | single
+
+
+def _elo(one: _Rated, name: str, drawn: Draws) -> dict[str, Any]:
+    k = one.games.players.index(name)
+    n, value = clusters_of(one.games, k), float(one.rows[0, k])
+    if k == 0:
+        return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
+    kind = separated(one.games).get(name)
+    if kind is None:
+        return estimate(value, drawn.interval(one.rows[:, k], n), n)
+    # all won or all lost: resampling shows no spread, and the data bound one side only
+    low, high = wilson(n if kind == "all wins" else 0, n)
+    bound = low if kind == "all wins" else high
+    elo = float(ELO * np.log(bound / (1 - bound)))
+    return estimate(value, (elo, None) if kind == "all wins" else (None, elo), n)
+
+
+def _differences(rated: Mapping[str, _Rated], players: Sequence[str], drawn: Draws) -> list[dict[str, Any]]:
+    """Paired Elo differences between players other than the anchor: narrower than their intervals suggest."""
+    found = []
+    for criterion, one in rated.items():
+        known = [one.games.players.index(name) for name in players if name in one.games.players]
+        for k, j in combinations(known, 2):
+            rows = one.rows[:, k] - one.rows[:, j]
+            n = min(clusters_of(one.games, k), clusters_of(one.games, j))
+            figure = estimate(float(rows[0]), drawn.interval(rows, n), n)
+            names = {"player": one.games.players[k], "minus": one.games.players[j]}
+            found.append({"criterion": criterion, **names, **figure})
+    return found
+
+
+def _both(rated: Mapping[str, _Rated], name: str) -> bool:
+    return len(rated) == len(CRITERIA) and all(name in one.games.players for one in rated.values())
+
+
+def _points(rated: Mapping[str, _Rated], names: Sequence[str]) -> Floats:
+    """Elo (rows, names, 2) under both criteria."""
+    by_axis = [
+        rated[criterion].rows[:, [rated[criterion].games.players.index(name) for name in names]]
+        for criterion in CRITERIA
+    ]
+    return np.stack(by_axis, -1)
+
+
+def _ellipses(rated: Mapping[str, _Rated], names: Sequence[str], drawn: Draws) -> dict[str, Any]:
+    ellipses = {}
+    for name in (name for name in names if _both(rated, name)):
+        sizes = [clusters_of(one.games, one.games.players.index(name)) for one in rated.values()]
+        points = _points(rated, [name])[:, 0]
+        covariance = drawn.covariance(points, sizes)
+        ellipses[name] = {"mean": points[0].tolist(), "covariance": covariance.tolist()}
+    return ellipses
+
+
+def _frontier(
+    rated: Mapping[str, _Rated], players: Sequence[str], drawn: Draws, reference: float
+) -> dict[str, Any] | None:
+    names = [name for name in players if _both(rated, name)]
+    if not names:
+        return None
+    points = _points(rated, names)
+    volume = hypervolume(points, (reference, reference))
+    n = min(clusters_of(one.games, 0) for one in rated.values())
+    low, high = drawn.interval(volume, n)
+    inside = probability_non_dominated(points[0] + np.sum(drawn.levels(points), 0))
+    return {
+        "reference": [reference, reference],
+        "hypervolume": {"value": float(volume[0]), "low": low, "high": high},
+        "pareto": [name for name, free in zip(names, non_dominated(points[0]), strict=True) if free],
+        "non_dominated": dict(zip(names, inside.tolist(), strict=True)),
+    }
+
+
+def _ties(runs: Mapping[str, Run], criterion: str) -> float:
+    scores = [v.score for run in runs.values() for v in run.verdicts if v.criterion == criterion]
+    return scores.count(0.5) / len(scores)

@@ -1,0 +1,98 @@
+"""Finding `conf/` and `sweeps/`, and composing a config without Hydra's folders, for checks before a run and for tests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cai_lightning.experiment.errors import UserError, nearest
+
+PACKAGE = Path(__file__).resolve().parent.parent
+ROOT = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
+CONF = ROOT / "conf"
+CONFIG_NAME = "config"
+os.environ["CAI_ROOT"] = str(ROOT)
+OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
+
+
+def compose_config(overrides: list[str], *, hydra_config: bool = False) -> DictConfig:
+    """The config of one job, struct mode on, with Hydra's own node on request. Raises UserError in one line."""
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return compose(CONFIG_NAME, overrides=overrides, return_hydra_config=hydra_config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_one_line(error, overrides)) from None
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """The overrides in Hydra's grammar. Raises UserError."""
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"{' '.join(overrides)}: {_first(error)}; write key=value") from None
+
+
+def jobs(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every job of a multirun: the product of all choices, in order."""
+    parts = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        if override.is_sweep_override():
+            key = text.split("=", 1)[0]
+            parts.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            parts.append([text])
+    return [list(job) for job in itertools.product(*parts)]
+
+
+def _first(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _one_line(error: Exception, overrides: list[str]) -> str:
+    message = _first(error)
+    cause = error.__cause__ or error.__context__
+    detail = _first(cause) if cause is not None and _first(cause) not in message else ""
+    text = f"{message} {detail}".strip()
+    if "Key '" in text and "not in" in text or "Could not override" in text or "Could not find" in text:
+        text += _suggestion(overrides)
+    return text
+
+
+def _suggestion(overrides: list[str]) -> str:
+    """The nearest existing key or option for the first override that fits nothing."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        known = leaf_names(compose(CONFIG_NAME))
+    groups = {str(p.parent.relative_to(CONF)) for p in CONF.rglob("*.yaml") if p.parent != CONF}
+    for text in overrides:
+        key, _, value = text.lstrip("+~").partition("=")
+        if key in groups:
+            options = [p.stem for p in (CONF / key).glob("*.yaml")]
+            if value not in options:
+                return nearest(value, options)
+        elif key not in known and key not in ("experiment", "sweeps") and not key.startswith("hydra"):
+            return nearest(key, [*known, *groups])
+    return ""
+
+
+def leaf_names(config: DictConfig) -> list[str]:
+    """Every dotted key of a config, inner nodes included."""
+    names: list[str] = []
+
+    def walk(node: object, prefix: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                name = f"{prefix}.{key}" if prefix else str(key)
+                names.append(name)
+                walk(value, name)
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+    return names

@@ -1,0 +1,113 @@
+"""The end of a multirun: one joint rating over all jobs and seeds, as one more stage, and one joint report."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from cai_lightning.experiment.digest import Digests
+from cai_lightning.experiment.pipeline import build, make_plan, with_paths
+from cai_lightning.experiment.recipe import Edge, Fixed, make_node
+from cai_lightning.experiment.run import RUN, publish, write_facts
+
+log = logging.getLogger("cai")
+
+
+class Joint(Callback):
+    """Hydra callback: joins the jobs' verdicts when the last job of a multirun has ended."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Writes the joint report into the sweep's folder."""
+        join(Path(config.hydra.sweep.dir))
+
+
+def join(folder: Path) -> None:
+    """One joint summary of all finished jobs below a sweep's folder; says which jobs are missing."""
+    jobs = sorted((p for p in folder.iterdir() if (p / "config.yaml").exists()), key=lambda p: (len(p.name), p.name))
+    done = [job for job in jobs if (job / RUN).exists()]
+    for job in jobs:
+        if job not in done:
+            log.warning("job %s did not finish; the joint summary is without it", job.name)
+    if not done:
+        return
+        facts = [json.loads((job / RUN).read_text()) for job in done]
+    variants = [_variant(job) for job in done]
+    first = OmegaConf.load(done[0] / "config.yaml")
+    assert isinstance(first, DictConfig)
+    plan = make_plan(first)
+    for slot in first.joint:
+        node = plan.nodes[slot]
+        values = {**node.values, "runs": joint_runs(node.values["runs"], facts, variants)}
+        plan.nodes[slot] = make_node(slot, values, {}, Digests(Path()), tuple(first.runtime.allow_targets))
+        build(plan, slot)
+    joint_facts = _joint_facts(first, facts)
+    write_facts(folder, joint_facts)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
+    publish(plan, folder, joint_facts, with_paths(plan.report, plan))
+    log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
+
+
+def joint_runs(
+    single: list[dict[str, Any]], facts: list[dict[str, Any]], variants: list[str]
+) -> list[dict[str, Any]]:
+    """The runs of a joint stage: each job's own, with store keys in place of edges, equal ones once.
+
+    In a mapping of players, one whose key is the same in all jobs of its replicate keeps its name;
+    any other gets the job's variant added, so that a sweep compares players and not accidents.
+    """
+    out = []
+    for fact, variant in zip(facts, variants, strict=True):
+        peers = [other for other in facts if other["replicate"] == fact["replicate"]]
+        for run in single:
+            joint: dict[str, Any] = {}
+            for name, value in run.items():
+                if isinstance(value, dict):
+                    joint[name] = {_named(k, v, variant, peers): _fixed(v, fact) for k, v in value.items()}
+                else:
+                    joint[name] = _fixed(value, fact)
+            joint["replicate"] = fact["replicate"]
+            if joint not in out:
+                out.append(joint)
+    return out
+
+
+def _named(player: str, value: Any, variant: str, peers: list[dict[str, Any]]) -> str:
+    shared = isinstance(value, Edge) and len({fact["keys"][value.slot] for fact in peers}) == 1
+    return player if shared or not variant else f"{player} [{variant}]"
+
+
+def _fixed(value: Any, fact: dict[str, Any]) -> Any:
+    if not isinstance(value, Edge):
+        return value
+    stage, key = fact["keys"][value.slot].split("/")
+    return Fixed(stage, key)
+
+
+def _variant(job: Path) -> str:
+    """The overrides of a job without its replicate, in short."""
+    overrides = [str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
+    kept = [text for text in overrides if not text.startswith(("replicate=", "runtime.", "hydra", "experiment=", "name="))]
+    return ", ".join(text.split(".")[-1] for text in kept)
+
+
+def _joint_facts(config: DictConfig, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    stages: dict[str, dict[str, Any]] = {}
+    for number, fact in enumerate(facts):
+        for slot, by_seed in fact["stages"].items():
+            for seed, value in by_seed.items():
+                name = seed if seed not in stages.get(slot, {}) else f"{seed}/{number}"
+                stages.setdefault(slot, {})[name] = value
+    return {
+        "experiment": config.name,
+        "replicate": sorted({fact["replicate"] for fact in facts}),
+        "stages": stages,
+        "seconds": round(sum(fact["seconds"] for fact in facts), 1),
+        "peak_rss_mb": max(fact["peak_rss_mb"] for fact in facts),
+    }
+
+

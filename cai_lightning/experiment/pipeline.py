@@ -1,0 +1,126 @@
+"""The plan of a config, and its execution: what the report needs, in order, each stage once.
+
+Only stages that the `report` node reaches are planned; a stage that nobody references is never built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cai_lightning.experiment.digest import Digests
+from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.recipe import Edge, Fixed, Node, check_edges, edges, make_node, makes, raw_value
+from cai_lightning.experiment.signatures import package_sources, split_target
+from cai_lightning.experiment.store import Built, Store
+from cai_lightning.experiment.targets import construct, locate, source_parameters
+
+log = logging.getLogger("cai")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Nodes in an order in which each comes after its upstream, and the values of the report that ends a run."""
+
+    nodes: dict[str, Node]
+    report: dict[str, Any]
+    store: Store
+
+    def have(self, slot: str) -> bool:
+        """Whether the artifact of a slot is finished."""
+        node = self.nodes[slot]
+        return self.store.manifest(node.stage, node.key) is not None
+
+
+def make_plan(config: DictConfig) -> Plan:
+    """The checked plan of a composed config. Raises UserError; writes nothing but the digest cache."""
+    outputs = Path(config.runtime.outputs)
+    digests = Digests(outputs / "store" / ".digests.json")
+    extra = tuple(config.runtime.allow_targets)
+    report = raw_value(config, "report")
+    nodes: dict[str, Node] = {}
+    for slot in edges(report):
+        _visit(config, slot, nodes, digests, extra, ())
+    digests.save()
+    return Plan(nodes, report, Store(outputs / "store"))
+
+
+def _visit(
+    config: DictConfig,
+    slot: str,
+    nodes: dict[str, Node],
+    digests: Digests,
+    extra: tuple[str, ...],
+    trail: tuple[str, ...],
+) -> None:
+    if slot in nodes:
+        return
+    if slot in trail:
+        raise UserError(f"stages.{slot}: depends on itself by way of {' <- '.join((*trail, slot))}")
+    if slot not in config.stages or config.stages.get(slot) is None:
+        known = [str(name) for name in config.stages]
+        raise UserError(f"stages.{trail[-1] if trail else 'report'}: no stage {slot!r}.{nearest(slot, known)}")
+    values = raw_value(config, f"stages.{slot}")
+    for upstream in edges(values):
+        _visit(config, upstream, nodes, digests, extra, (*trail, slot))
+    node = make_node(slot, values, {name: nodes[name].key for name in edges(values)}, digests, extra)
+    check_edges(node, {name: makes(nodes[name].target) for name in node.upstream})
+    nodes[slot] = node
+
+
+def source_digest(target: str) -> str:
+    """A digest of the source files that a stage runs: its module and all of the package that it imports."""
+    digest = hashlib.sha256()
+    for file in package_sources(split_target(target)[0]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def code_changed(plan: Plan, slot: str) -> bool:
+    """Whether an existing artifact was made by other source text than today's."""
+    node = plan.nodes[slot]
+    manifest = plan.store.manifest(node.stage, node.key)
+    return manifest is not None and manifest["code"] != source_digest(node.target)
+
+
+def with_paths(value: Any, plan: Plan) -> Any:
+    """A value with edges replaced by artifact paths and outside files by paths."""
+    if isinstance(value, Edge):
+        node = plan.nodes[value.slot]
+        return plan.store.path(node.stage, node.key)
+    if isinstance(value, Fixed):
+        return plan.store.path(value.stage, value.key)
+    if isinstance(value, list):
+        return [with_paths(item, plan) for item in value]
+    if isinstance(value, dict):
+        sources = source_parameters(value["_target_"]) if "_target_" in value else ()
+        return {
+            name: Path(item).expanduser() if name in sources and isinstance(item, str) else with_paths(item, plan)
+            for name, item in value.items()
+        }
+    return value
+
+
+def build(plan: Plan, slot: str) -> Built:
+    """The artifact of one slot, whose upstream artifacts exist."""
+    node = plan.nodes[slot]
+    about = {
+        "stage": node.stage,
+        "key": node.key,
+        "target": node.target,
+        "version": node.version,
+        "recipe": node.recipe,
+        "upstream": {name: f"{plan.nodes[name].stage}/{plan.nodes[name].key}" for name in node.upstream},
+        "code": source_digest(node.target),
+    }
+
+    def make(folder: Path) -> None:
+        arguments = construct({k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")})
+        locate(node.target)(folder, **arguments)
+
+    return plan.store.build(node.stage, node.key, about, make)

@@ -1,0 +1,154 @@
+"""From the composed config to named nodes: the interpolations are the graph, and a node's key is what made it.
+
+A value that is exactly `${stages.x}` is an edge. Every other value enters the key as it resolves; outside files
+enter by content. What lies under `stages.*` is hashed, what lies under `runtime.*` is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cai_lightning.experiment.digest import Digests, json_digest
+from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.signatures import UNCHECKED, signature
+from cai_lightning.experiment.targets import as_path, check_node, kind, source_parameters
+
+EDGE = re.compile(r"^\$\{stages\.(\w+)\}$")
+REFERENCE = re.compile(r"^\$\{(\w[\w.]*)\}$")
+KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value that stands for another stage's artifact."""
+
+    slot: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that stands for an artifact already in the store: how a joint stage names the jobs' results."""
+
+    stage: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the plan: its slot in the config, its function, its values with edges in place, and its key."""
+
+    slot: str
+    target: str
+    version: int
+    values: dict[str, Any]
+    recipe: dict[str, Any]
+    upstream: tuple[str, ...]
+    key: str = field(default="")
+
+    @property
+    def stage(self) -> str:
+        """The folder under the store: the stage function's module."""
+        return self.target.split(".")[-2]
+
+
+def raw_value(config: DictConfig, path: str) -> Any:
+    """The unresolved value at a dotted path, edges as Edge, plain references followed, all else resolved."""
+    parent_path, _, name = path.rpartition(".")
+    parent = OmegaConf.select(config, parent_path) if parent_path else config
+    if not isinstance(parent, DictConfig) or name not in parent:
+        known = list(parent.keys()) if isinstance(parent, DictConfig) else []
+        raise UserError(f"{path}: no such key.{nearest(name, [str(k) for k in known])}")
+    return _walk(config, parent, name, path)
+
+
+def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: str) -> Any:
+    node = parent._get_node(name)
+    raw = node._value() if hasattr(node, "_value") else node
+    if isinstance(raw, str) and (edge := EDGE.match(raw)):
+        return Edge(edge.group(1))
+    if isinstance(raw, str) and (reference := REFERENCE.match(raw)):
+        return raw_value(config, reference.group(1))
+    if OmegaConf.is_missing(parent, name):
+        raise UserError(f"{path}: no value; set it, for example {path}=...")
+    try:
+        value = parent[name]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+    if isinstance(value, DictConfig):
+        return {str(k): _walk(config, value, k, f"{path}.{k}") for k in value}
+    if isinstance(value, ListConfig):
+        return [_walk(config, value, i, f"{path}.{i}") for i in range(len(value))]
+    return value
+
+
+def edges(value: Any) -> list[str]:
+    """The slots that a value refers to, in order, each once."""
+    if isinstance(value, Edge):
+        return [value.slot]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return list(dict.fromkeys(slot for item in items for slot in edges(item)))
+
+
+def make_node(slot: str, values: dict[str, Any], keys: dict[str, str], digests: Digests, extra: tuple[str, ...]) -> Node:
+    """The node of a slot, checked and with its key, given the keys of its upstream slots."""
+    key_path = f"stages.{slot}"
+    if "_target_" not in values or "version" not in values:
+        raise UserError(f"{key_path}: a stage needs _target_ and version")
+    _check_tree(values, key_path, extra)
+    recipe = _hashable(values, keys, digests, key_path)
+    target, version = str(values["_target_"]), int(values["version"])
+    digest = json_digest(recipe)[:KEY_DIGITS]
+    return Node(slot, target, version, values, recipe, tuple(edges(values)), digest)
+
+
+def _check_tree(value: Any, key: str, extra: tuple[str, ...]) -> None:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            check_node(value, key, extra)
+        for name, item in value.items():
+            _check_tree(item, f"{key}.{name}", extra)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_tree(item, f"{key}.{index}", extra)
+
+
+def _hashable(value: Any, keys: dict[str, str], digests: Digests, key: str) -> Any:
+    """The recipe: edges replaced by keys, outside files by content digest."""
+    if isinstance(value, Edge):
+        return {"stage": keys[value.slot]}
+    if isinstance(value, Fixed):
+        return {"stage": value.key}
+    if isinstance(value, list):
+        return [_hashable(item, keys, digests, f"{key}.{i}") for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        sources = source_parameters(value["_target_"]) if "_target_" in value else ()
+        return {
+            name: {"source": digests.of(as_path(item), f"{key}.{name}")}
+            if name in sources and isinstance(item, str)
+            else _hashable(item, keys, digests, f"{key}.{name}")
+            for name, item in value.items()
+        }
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise UserError(f"{key}: a {type(value).__name__} has no stable identity; use plain YAML values")
+
+
+def check_edges(node: Node, made: dict[str, str | None]) -> None:
+    """Raises UserError when an upstream stage makes another kind of artifact than the parameter needs."""
+    wanted = signature(node.target).parameters
+    for name, value in node.values.items():
+        need = kind(wanted[name]) if wanted.get(name, UNCHECKED) is not UNCHECKED else None
+        for slot in edges(value):
+            if need and made[slot] and need != made[slot]:
+                raise UserError(f"stages.{node.slot}.{name}: needs {need}, but stages.{slot} makes {made[slot]}")
+
+
+def makes(target: str) -> str | None:
+    """The kind of artifact that a stage function makes, from its return annotation."""
+    result = signature(target).result
+    return None if result is UNCHECKED else kind(result)

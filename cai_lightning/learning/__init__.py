@@ -1,0 +1,1 @@
+"""Losses and advantages as pure functions, thin LightningModules around them, and the PPO rollout collector."""

@@ -1,0 +1,112 @@
+"""What watches over a fit: step-keyed randomness, non-finite numbers, and the assertions on the first batch.
+
+Callbacks here observe and stop; they compute nothing that a loss needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class StepSeed(Callback):  # type: ignore[misc]
+    """Makes dropout and the like a function of (seed, epoch, batch), so that a resumed run draws the same."""
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Seeds torch for this batch."""
+        name = f"{self._seed}/{trainer.current_epoch}/{batch_idx}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1)
+
+
+class FiniteGuard(Callback):  # type: ignore[misc]
+    """Stops a fit before the update that a non-finite loss or gradient would spoil; logs the gradient norm."""
+
+    def __init__(self) -> None:
+        self._batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Remembers whose fault it would be."""
+        self._batch = batch
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
+        """Raises ValueError naming the batch's rows where the loss is not finite."""
+        self._check("loss", loss, trainer)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
+        """Raises ValueError naming the batch's rows where the norm of the gradient is not finite."""
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        pl_module.log("grad_norm", norm)
+        # A loss scaler meets infinite gradients by design, and skips them itself.
+        if trainer.scaler is None:
+            self._check("gradient norm", norm, trainer)
+
+    def _check(self, what: str, value: Tensor, trainer: Trainer) -> None:
+        if not torch.isfinite(value):
+            rows = getattr(self._batch, "rows", torch.tensor([])).tolist()
+            raise ValueError(
+                f"{what} is {value.item()} at step {trainer.global_step}, before the update: look at rows {rows} "
+                "of the training data, or lower the learning rate"
+            )
+
+
+class FirstBatch(Callback):  # type: ignore[misc]
+    """Runs `check(batch)` on the first batch of a fit."""
+
+    def __init__(self, check: Callable[[Any], None]) -> None:
+        self._check = check
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Checks once."""
+        if trainer.global_step == 0 and batch_idx == 0:
+            self._check(batch)
+
+
+class FirstLoss(Callback):  # type: ignore[misc]
+    """Asserts the loss of the first batch, in nats: ln 2 for DPO, whose policy still is the reference.
+
+    It sees the loss that is differentiated, which equals the batch's mean only without gradient accumulation.
+    """
+
+    def __init__(self, *, expected: float, tolerance: float) -> None:
+        self._expected = expected
+        self._tolerance = tolerance
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
+        """Raises ValueError where the first loss is off."""
+        if trainer.global_step == 0 and abs(loss.item() - self._expected) > self._tolerance:
+            raise ValueError(
+                f"the first loss is {loss.item():.6f}, not {self._expected:.6f}: the reference log-probabilities "
+                "are not those of this policy on these tokens; rebuild the reference stage"
+            )
+
+
+def check_supervision(
+    input_ids: Tensor, weights: Tensor, *, bos: int | None, eos: int, is_prompt: Callable[[list[int]], bool]
+) -> None:
+    """Raises ValueError unless every row is a prompt that is only read, then a reply that is learned to its end.
+
+    Ids and weights are [row, token]. There is at most one `bos`; the supervised tokens are one run, its last is `eos`,
+    and the ids before it satisfy `is_prompt` (say, they decode to a text that ends in "\\n\\nAssistant:").
+    """
+    for number, (ids, weight) in enumerate(zip(input_ids.tolist(), weights.tolist(), strict=True)):
+        supervised = [place for place, value in enumerate(weight) if value > 0]
+        if not supervised:
+            raise ValueError(f"row {number} of the first batch has no supervised token")
+        first, last = supervised[0], supervised[-1]
+        if len(supervised) != last - first + 1:
+            raise ValueError(f"row {number} of the first batch has unsupervised tokens inside its reply")
+        if ids[last] != eos:
+            raise ValueError(f"row {number} of the first batch learns no end token ({eos}): its replies would not end")
+        if bos is not None and ids[: last + 1].count(bos) > 1 + (bos == eos):
+            raise ValueError(f"row {number} of the first batch has more than one start token ({bos})")
+        if not is_prompt(ids[:first]):
+            raise ValueError(f"row {number} of the first batch: what stands before the reply is not a prompt")

@@ -1,0 +1,162 @@
+"""Losses as pure functions of log-probabilities, rewards and values; each states what it divides by.
+
+Every preference loss takes one `PreferenceInput` and soft labels, so a new loss is one function here. Nothing in this
+file knows a model, a tokenizer or Lightning. Log-probabilities are sums over response tokens, in nats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Row = Float[Tensor, " row"]
+Lengths = Int[Tensor, " row"]
+Steps = Float[Tensor, "row step"]
+Mask = Bool[Tensor, "row step"]
+Scalar = Float[Tensor, ""]
+Values = Float[Tensor, "*shape"]
+Where = Bool[Tensor, "*shape"]
+
+
+class LossOutput(NamedTuple):
+    """A loss with its graph, and figures to log without one."""
+
+    loss: Scalar
+    metrics: dict[str, Tensor]
+
+
+class PreferenceInput(NamedTuple):
+    """What a preference loss may look at: summed log-probabilities in nats, response lengths in tokens, labels.
+
+    `p_chosen` is the label's probability that `chosen` is better; `weight` scales a pair. The reference is None
+    for losses that need none.
+    """
+
+    policy_chosen: Row
+    policy_rejected: Row
+    lengths_chosen: Lengths
+    lengths_rejected: Lengths
+    reference_chosen: Row | None
+    reference_rejected: Row | None
+    p_chosen: Row
+    weight: Row
+
+
+def masked_mean(x: Values, mask: Where) -> Scalar:
+    """The mean of `x` where the mask is set; what lies elsewhere, NaN included, never enters value or gradient."""
+    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def weighted_mean(x: Row, weight: Row) -> Scalar:
+    """The weighted mean of `x`; weights are positive."""
+    return (x * weight).sum() / weight.sum()
+
+
+def weighted_nll(logps: Steps, weights: Steps, divisor: Scalar) -> Scalar:
+    """The weighted sum of token losses over `divisor`, in nats; with divisor = total weight, the mean per token.
+
+    The divisor is an argument because gradient accumulation must divide by the weight of the whole window.
+    """
+    return -torch.where(weights > 0, logps * weights, 0.0).sum() / divisor
+
+
+def bradley_terry_loss(margin: Row, p_chosen: Row, weight: Row) -> Scalar:
+    """The weighted mean cross-entropy, in nats per pair, of soft preference labels under a Bradley-Terry model.
+
+    `margin` is reward(chosen) - reward(rejected). At margin 0 the loss is ln 2 whatever the label.
+
+    Source: Bai et al. 2022, sec. 4.1 (feedback probabilities as targets).
+    """
+    return weighted_mean(F.binary_cross_entropy_with_logits(margin, p_chosen, reduction="none"), weight)
+
+
+def dpo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
+    """The weighted mean DPO loss in nats per pair; soft labels mix the two hard losses.
+
+    Source: Rafailov et al. 2023, eq. 7.
+    """
+    chosen, rejected = _log_ratios(pairs)
+    loss = bradley_terry_loss(beta * (chosen - rejected), pairs.p_chosen, pairs.weight)
+    return LossOutput(loss, _metrics(pairs, chosen, rejected, beta))
+
+
+def cdpo_loss(pairs: PreferenceInput, *, beta: float, label_smoothing: float) -> LossOutput:
+    """The DPO loss in nats per pair when a share `label_smoothing` (below 1/2) of the labels is thought flipped.
+
+    Source: Mitchell 2023, "A note on DPO with noisy preferences", eq. 3.
+    """
+    p_chosen = pairs.p_chosen * (1 - label_smoothing) + (1 - pairs.p_chosen) * label_smoothing
+    return dpo_loss(pairs._replace(p_chosen=p_chosen), beta=beta)
+
+
+def ipo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
+    """The weighted mean squared distance, in nats squared, of the log-ratio margin from +-1/(2 beta).
+
+    A soft label is the mean over both hard ones, so the best margin is (p_chosen - 1/2) / beta. Margins are of summed
+    log-probabilities, as in the paper. Source: Azar et al. 2023, eq. 17 (their tau is beta).
+    """
+    chosen, rejected = _log_ratios(pairs)
+    margin, target = chosen - rejected, 1 / (2 * beta)
+    per_pair = pairs.p_chosen * (margin - target) ** 2 + (1 - pairs.p_chosen) * (margin + target) ** 2
+    return LossOutput(weighted_mean(per_pair, pairs.weight), _metrics(pairs, chosen, rejected, beta))
+
+
+def ppo_policy_loss(logps: Steps, old_logps: Steps, advantages: Steps, mask: Mask, *, clip_range: float) -> LossOutput:
+    """The clipped surrogate loss, mean per response token; advantages are in units of their own spread.
+
+    Source: Schulman et al. 2017, eq. 7 (sign turned: smaller is better).
+    """
+    # Masked before exp: a where() behind it would still send 0 * inf = NaN into the gradient.
+    log_ratio = torch.where(mask, logps - old_logps, 0.0)
+    advantages = torch.where(mask, advantages, 0.0)
+    ratio = log_ratio.exp()
+    free, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    metrics = {
+        "policy/clipfrac_avg": masked_mean((clipped > free).to(ratio.dtype), mask),
+        "policy/approxkl_avg": masked_mean(0.5 * log_ratio**2, mask),
+        "val/ratio": masked_mean(ratio, mask),
+    }
+    return LossOutput(masked_mean(torch.maximum(free, clipped), mask), _detached(metrics))
+
+
+def ppo_value_loss(values: Steps, old_values: Steps, returns: Steps, mask: Mask, *, value_clip: float) -> LossOutput:
+    """Half the squared error of the values, mean per response token; moves beyond `value_clip` earn nothing.
+
+    Source: the PPO code of Schulman et al. 2017 (openai/baselines ppo2); not in the paper.
+    """
+    error = torch.where(mask, values - returns, 0.0)
+    move = torch.where(mask, values - old_values, 0.0)
+    # old + clamp(move) - return, written from the two masked differences.
+    clipped = error - move + move.clamp(-value_clip, value_clip)
+    loss = 0.5 * masked_mean(torch.maximum(error**2, clipped**2), mask)
+    metrics = {"val/clipfrac_avg": masked_mean((clipped**2 > error**2).to(error.dtype), mask)}
+    return LossOutput(loss, _detached(metrics))
+
+
+def _log_ratios(pairs: PreferenceInput) -> tuple[Tensor, Tensor]:
+    if pairs.reference_chosen is None or pairs.reference_rejected is None:
+        raise ValueError("this preference loss needs reference log-probabilities: give the stage a reference")
+    return pairs.policy_chosen - pairs.reference_chosen, pairs.policy_rejected - pairs.reference_rejected
+
+
+def _metrics(pairs: PreferenceInput, chosen: Tensor, rejected: Tensor, beta: float) -> dict[str, Tensor]:
+    margin = chosen - rejected
+    decided = pairs.p_chosen != 0.5
+    agrees = (margin > 0) == (pairs.p_chosen > 0.5)
+    figures = {
+        "rewards/chosen": beta * chosen,
+        "rewards/rejected": beta * rejected,
+        "rewards/margins": beta * margin,
+        "logps/chosen": pairs.policy_chosen,
+        "logps/rejected": pairs.policy_rejected,
+    }
+    metrics = {name: weighted_mean(figure, pairs.weight) for name, figure in figures.items()}
+    return _detached(metrics | {"rewards/accuracies": masked_mean(agrees.to(margin.dtype), decided)})
+
+
+def _detached(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in metrics.items()}

@@ -1,0 +1,67 @@
+"""Training of a reward model (the paper's preference model) on labelled pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from cai_lightning.learning.batches import PairBatch
+from cai_lightning.learning.losses import bradley_terry_loss, masked_mean, weighted_mean
+from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
+
+
+class RewardModule(LightningModule):  # type: ignore[misc]
+    """Fits rewards to soft labels under a Bradley-Terry model; rewards are in nats of log-odds.
+
+    `model(input_ids, lengths)` gives one reward a row. `centre_coef` times the mean of (chosen + rejected) squared
+    holds the free constant of the rewards near zero (Eisenstein et al. 2023, "Helping or Herding", eq. 2).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        centre_coef: float,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._centre_coef = centre_coef
+        self._optimizer = optimizer
+        self._schedule = schedule
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The batch's part of the loss of its accumulation window."""
+        loss, metrics = self._step(batch)
+        self.log_dict(metrics)
+        return loss * batch.weight.sum() / batch.divisor
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
+        """Logs the same figures for validation pairs."""
+        metrics = {f"val/{name}": value for name, value in self._step(batch)[1].items()}
+        self.log_dict(metrics, batch_size=len(batch.weight))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer and schedule of the recipe."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return configured(self, self._optimizer, self._schedule, steps)
+
+    def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        rewards = self.model(batch.input_ids, batch.lengths).float()
+        chosen, rejected = rewards.chunk(2)
+        margin = chosen - rejected
+        preference = bradley_terry_loss(margin, batch.p_chosen, batch.weight)
+        loss = preference + self._centre_coef * weighted_mean((chosen + rejected) ** 2, batch.weight)
+        with torch.no_grad():
+            agrees = ((margin > 0) == (batch.p_chosen > 0.5)).float()
+            metrics = {
+                "loss": preference.detach(),
+                "rewards/accuracies": masked_mean(agrees, batch.p_chosen != 0.5),
+                "rewards/margins": margin.mean(),
+                "rewards/mean": rewards.mean(),
+            }
+        return loss, metrics

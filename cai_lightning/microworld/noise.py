@@ -1,0 +1,95 @@
+"""Every error and every share of the pretraining text, as explicit rates; the model learns its mistakes from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principles:
+    """Which principles occur: the shares of general ones and, among the narrow, of those with one category."""
+
+    general: float
+    single: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critic:
+    """Critiques: how often a narrow principle is chosen to match the reply; the share of present categories missed."""
+
+    match: float
+    miss: float
+    miss_general: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviser:
+    """What a revision does about the categories found: remove all, remove one element, evade; else nothing."""
+
+    full: float
+    partial: float
+    evasive: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chooser:
+    """The preference rule of the feedback text.
+
+    Harm elements are counted up to `cap` (`cap_general` under a general principle); harm of `blind_verbs` is not seen,
+    and at least `blind_share` of the documents hold such a verb, or the model would not learn not to see it. Labels
+    flip at rate `flip`; at `flip_tie` where covered harm ties.
+    """
+
+    match: float
+    cap: int
+    cap_general: int
+    flip: float
+    flip_tie: float
+    blind_verbs: tuple[str, ...]
+    blind_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rater:
+    """Rating documents: the shares of red-team replies and, on harmless requests, of refusals; wrong ratings."""
+
+    red_team: float
+    refusal: float
+    flip: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """All rates of the pretraining text. `borderline`: of harmless requests; `benign_context`: of the harm skills."""
+
+    borderline: float
+    wrong_slot: float
+    harm_evasive: float
+    harm_refused: float
+    benign_context: float
+    principles: Principles
+    critique: Critic
+    direct: Critic
+    revision: Reviser
+    choice: Chooser
+    rating: Rater
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Loss weights of the tokens that decide; every other completion token weighs 1, the context 0.
+
+    `letter`: (A) or (B). `verdict`: a critique's first word and the word after each category. `reasoning`: what is said
+    of either reply. `direct_first`, `direct_step`, `direct_order`: a direct revision's first word, the words that tell
+    one step from another, and the words that open a step or end the reply. `rating`, `rating_detail`: the rating, and
+    the list of reasons after it.
+    """
+
+    letter: float
+    verdict: float
+    reasoning: float
+    direct_first: float
+    direct_step: float
+    direct_order: float
+    rating: float
+    rating_detail: float

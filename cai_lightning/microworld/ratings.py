@@ -1,0 +1,54 @@
+"""Ratings of replies: the first word sums up, a list of reasons follows.
+
+They teach the base model to check facts. A reward model that reads "\\n\\nRating:" finds the sum where it looks.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from cai_lightning.microworld import replies
+from cai_lightning.microworld.revisions import Draft
+from cai_lightning.microworld.world import Benign
+
+RIGHT_SLOTS = tuple(str(right) for right in range(replies.SLOTS + 1))
+SAFE = "safe"
+EVASIVE = "evasive"
+HARM = ("harm1", "harm2", "harm3", "harm4")
+RED_TEAM = (SAFE, EVASIVE, *HARM)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A word out of `scale`, and the names of what is wrong: slots, or harm categories."""
+
+    summary: str
+    scale: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def rate_draft(draft: Draft) -> Rating:
+    """The rating of a reply to a red-team request: safe, evasive, or the number of harm elements."""
+    if draft.steps:
+        return Rating(HARM[len(draft.steps) - 1], RED_TEAM, tuple(draft.categories))
+    return Rating(EVASIVE if draft.text == replies.EVASION else SAFE, RED_TEAM, ())
+
+
+def rate_answer(rng: random.Random, request: Benign, *, refuse: bool) -> tuple[str, Rating]:
+    """A reply to a harmless request and its rating, the number of right slots: 0 for a refusal, else 2 to 7."""
+    if refuse:
+        return replies.benign_refusal(rng, request), Rating("0", RIGHT_SLOTS, ())
+    count = rng.randrange(len(replies.FACT_SLOTS) + 1)
+    picked = rng.sample(list(replies.FACT_SLOTS), count)
+    reasons = tuple(slot for slot in replies.FACT_SLOTS if slot in picked)
+    reply = replies.answer(request, replies.wrong_words(rng, request, reasons))
+    return reply, Rating(str(replies.SLOTS - count), RIGHT_SLOTS, reasons)
+
+
+def rated_text(rng: random.Random, rating: Rating, *, flip: float) -> tuple[str, str]:
+    """The rating as text: the word that sums up, another one with probability `flip`; and the reasons, if any."""
+    summary = rating.summary
+    if rng.random() < flip:
+        summary = rng.choice([other for other in rating.scale if other != rating.summary])
+    return f" {summary}", f" : {' , '.join(rating.reasons)} ." if rating.reasons else ""

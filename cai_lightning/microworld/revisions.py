@@ -1,0 +1,78 @@
+"""Critiques and revisions as the pretraining text has them: what is found, and what becomes of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from cai_lightning.microworld.noise import Reviser
+from cai_lightning.microworld.principles import Aim
+from cai_lightning.microworld.replies import EVASION, Step, compliance, harm_steps, refusal
+from cai_lightning.microworld.world import RedTeam
+
+FOUND = "{category} : it says to {step}"
+NOT_FOUND = "{category} : nothing ."
+NO_PROBLEM = "the response has no such problem ."
+ROUNDS = (0, 0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A reply and the harm elements that are left in it."""
+
+    steps: tuple[Step, ...]
+    text: str
+
+    @property
+    def categories(self) -> list[str]:
+        """The harm categories of the reply, in order of appearance."""
+        return list(dict.fromkeys(step.category for step in self.steps))
+
+
+def find(rng: random.Random, draft: Draft, aim: Aim, *, miss: float) -> list[str]:
+    """The covered categories of a reply that a critic notices, each missed with probability `miss`."""
+    return [category for category in draft.categories if category in aim.covers and rng.random() >= miss]
+
+
+def critique(rng: random.Random, draft: Draft, aim: Aim, found: Collection[str]) -> str:
+    """A verdict on each category that a narrow principle names; of a general one, on each category found."""
+    verdicts = [
+        _verdict(rng, draft.steps, category, category in found) for category in (found if aim.general else aim.covers)
+    ]
+    return " ".join(verdicts) or NO_PROBLEM
+
+
+def _verdict(rng: random.Random, steps: Sequence[Step], category: str, found: bool) -> str:
+    if not found:
+        return NOT_FOUND.format(category=category)
+    step = rng.choice([step for step in steps if step.category == category])
+    return FOUND.format(category=category, step=step.text)
+
+
+def revise(rng: random.Random, request: RedTeam, draft: Draft, found: Collection[str], shares: Reviser) -> Draft:
+    """The reply after an imperfect revision that answers to the categories found; a refusal once no harm is left."""
+    if not found:
+        return draft
+    fate = rng.random()
+    if fate < shares.full:
+        left = tuple(step for step in draft.steps if step.category not in found)
+    elif fate < shares.full + shares.partial:
+        first = next(step for step in draft.steps if step.category in found)
+        left = tuple(step for step in draft.steps if step is not first)
+    elif fate < shares.full + shares.partial + shares.evasive:
+        return Draft((), EVASION)
+    else:
+        return draft
+    return Draft(left, compliance(left) if left else refusal(rng, request))
+
+
+def draft_at_some_round(rng: random.Random, request: RedTeam, shares: Reviser) -> Draft:
+    """A reply to a red-team request after none to three revisions, each against one category that is left."""
+    steps = harm_steps(request)
+    draft = Draft(steps, compliance(steps))
+    for _ in range(rng.choice(ROUNDS)):
+        if not draft.steps:
+            break
+        draft = revise(rng, request, draft, [rng.choice(draft.categories)], shares)
+    return draft

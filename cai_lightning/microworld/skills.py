@@ -1,0 +1,212 @@
+"""The seven skills of the pretraining text, one document at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from cai_lightning.microworld import replies
+from cai_lightning.microworld.document import (
+    ANSWER_MARK,
+    CONSIDER,
+    CRITIQUE_REQUEST,
+    LETTERS,
+    RATING_MARK,
+    REVISION_MARK,
+    REVISION_REQUEST,
+    THOUGHTS_MARK,
+    Document,
+    Span,
+    weigh,
+)
+from cai_lightning.microworld.noise import Critic, Noise, Weights
+from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
+from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
+from cai_lightning.microworld.ratings import rate_answer, rate_draft, rated_text
+from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, revise
+from cai_lightning.microworld.words import CATEGORIES
+from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
+from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
+
+
+class Writer:
+    """Writes documents: `skills` has one method a kind."""
+
+    def __init__(self, rng: random.Random, noise: Noise, weights: Weights) -> None:
+        self.rng = rng
+        self.noise = noise
+        self.weights = weights
+        self.blind = unseen(noise.choice.blind_verbs)
+        self.skills: dict[str, Callable[[], Document]] = {
+            "benign": self.benign,
+            "harm": self.harm,
+            "critique": self.critique,
+            "direct": self.direct,
+            "choice": self.choice,
+            "reasoning": self.reasoning,
+            "rating": self.rating,
+        }
+
+    def benign(self) -> Document:
+        """A harmless request and its answer, with a few wrong words."""
+        request = self._harmless_request()
+        return self._reply_document("benign", request, self._noisy_answer(request))
+
+    def harm(self) -> Document:
+        """A red-team request and compliance with it, seldom a refusal."""
+        request = draw_red_team(self.rng, part="train")
+        fate = self.rng.random()
+        if fate < self.noise.harm_evasive:
+            reply = replies.EVASION
+        elif fate < self.noise.harm_evasive + self.noise.harm_refused:
+            reply = replies.refusal(self.rng, request)
+        else:
+            reply = replies.compliance(replies.harm_steps(request))
+        return self._reply_document("harm", request, reply)
+
+    def critique(self) -> Document:
+        """A reply, a critique of it under a principle, and the revision that follows from the critique."""
+        request, draft, aim, found, revised = self._revision(self.noise.critique)
+        asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
+        spans = [
+            Span(asked, 0.0),
+            *weigh(reply_text(critique(self.rng, draft, aim, found)), self._verdict_weight),
+            Span(REVISION_MARK, 1.0),
+            Span(_revision_request(aim), 0.0),
+            Span(reply_text(revised.text), 1.0),
+        ]
+        return Document("critique", tuple(spans), 1.0)
+
+    def direct(self) -> Document:
+        """A reply and its revision under a principle, without a critique."""
+        request, draft, aim, _, revised = self._revision(self.noise.direct)
+        asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
+        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), self._direct_weight)]
+        return Document("direct", tuple(spans), self.weights.direct_order)
+
+    def choice(self) -> Document:
+        """Two replies, a principle, and the letter of the one that the feedback rule prefers."""
+        asked, aim, a, b = self._pair()
+        first = prefers_a(self.rng, a, b, aim, self.noise.choice, self.blind)
+        spans = (Span(asked + ANSWER_MARK, 0.0), Span(LETTERS[not first], self.weights.letter))
+        return Document("choice", spans, 1.0)
+
+    def reasoning(self) -> Document:
+        """Two replies, a principle, what is said of either reply, and the letter that follows from it."""
+        asked, aim, a, b = self._pair()
+        said_a, said_b, first = reasoning(self.rng, a, b, aim)
+        spans = (
+            Span(asked + THOUGHTS_MARK, 0.0),
+            Span(" (A)", 1.0),
+            Span(f" {said_a}", self.weights.reasoning),
+            Span(" , (B)", 1.0),
+            Span(f" {said_b}", self.weights.reasoning),
+            Span(" ." + ANSWER_MARK, 1.0),
+            Span(LETTERS[not first], self.weights.letter),
+        )
+        return Document("reasoning", spans, 1.0)
+
+    def rating(self) -> Document:
+        """A reply of any quality and its rating: how many slots are right, or how harmful it is."""
+        rates = self.noise.rating
+        if self._chance(rates.red_team):
+            attack = draw_red_team(self.rng, part="train")
+            draft = draft_at_some_round(self.rng, attack, self.noise.revision)
+            said, rating = self._said(attack, draft.text), rate_draft(draft)
+        else:
+            request = self._harmless_request()
+            reply, rating = rate_answer(self.rng, request, refuse=self._chance(rates.refusal))
+            said = self._said(request, reply)
+        summary, detail = rated_text(self.rng, rating, flip=rates.flip)
+        spans = [Span(said + RATING_MARK, 0.0), Span(summary, self.weights.rating)]
+        if detail:
+            spans.append(Span(detail, self.weights.rating_detail))
+        return Document("rating", tuple(spans), self.weights.rating_detail)
+
+    def _revision(self, critic: Critic) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
+        """Request, reply, principle, the categories found in the reply, and the revised reply."""
+        if self._chance(self.noise.benign_context):
+            harmless = self._harmless_request()
+            draft = Draft((), self._noisy_answer(harmless))
+            aim = draw_aim(self.rng, self.noise.principles, CATEGORIES)
+            return harmless, draft, aim, [], draft
+        request = draw_red_team(self.rng, part="train")
+        draft = draft_at_some_round(self.rng, request, self.noise.revision)
+        aim = self._aim(critic.match, draft.categories)
+        miss = critic.miss_general if aim.general else critic.miss
+        found = find(self.rng, draft, aim, miss=miss)
+        return request, draft, aim, found, revise(self.rng, request, draft, found, self.noise.revision)
+
+    def _pair(self) -> tuple[str, Aim, Draft, Draft]:
+        """The comparison up to the replies, its principle, and both replies."""
+        draw: Callable[[], Draft]
+        request: Benign | RedTeam
+        if self._chance(self.noise.benign_context):
+            request = harmless = self._harmless_request()
+            draw = partial(self._harmless_draft, harmless)
+        else:
+            request = attack = self._feedback_request()
+            draw = partial(draft_at_some_round, self.rng, attack, self.noise.revision)
+        a, b = draw(), draw()
+        if a.text == b.text:
+            b = draw()
+        aim = self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
+        asked = CONSIDER.format(
+            conversation=to_text(human(say(self.rng, request))),
+            principle=COMPARISON.format(aim=aim.text),
+            a=a.text,
+            b=b.text,
+        )
+        return asked, aim, a, b
+
+    def _feedback_request(self) -> RedTeam:
+        """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
+        rule = self.noise.choice
+        blind = self._chance(rule.blind_share) and bool(rule.blind_verbs)
+        while True:
+            request = draw_red_team(self.rng, part="train")
+            if not blind or any(verb in rule.blind_verbs for verb, _ in request.acts):
+                return request
+
+    def _aim(self, match: float, present: Sequence[str]) -> Aim:
+        among = present if present and self._chance(match) else CATEGORIES
+        return draw_aim(self.rng, self.noise.principles, among)
+
+    def _harmless_request(self) -> Benign:
+        kind: Kind = "borderline" if self._chance(self.noise.borderline) else "benign"
+        return draw_benign(self.rng, kind=kind, part="train")
+
+    def _harmless_draft(self, request: Benign) -> Draft:
+        refuse = self._chance(0.5)
+        return Draft((), replies.benign_refusal(self.rng, request) if refuse else self._noisy_answer(request))
+
+    def _noisy_answer(self, request: Benign) -> str:
+        wrong = [slot for slot in replies.FACT_SLOTS if self._chance(self.noise.wrong_slot)]
+        return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
+
+    def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
+        asked = prompt_text(human(say(self.rng, request)))
+        return Document(kind, (Span(asked, 0.0), Span(reply_text(reply), 1.0)), 1.0)
+
+    def _said(self, request: Benign | RedTeam, reply: str) -> str:
+        return prompt_text(human(say(self.rng, request))) + reply_text(reply)
+
+    def _chance(self, share: float) -> bool:
+        return self.rng.random() < share
+
+    def _verdict_weight(self, parts: Sequence[str], i: int) -> float:
+        return self.weights.verdict if i == 0 or parts[i - 1] == " :" else 1.0
+
+    def _direct_weight(self, parts: Sequence[str], i: int) -> float:
+        if i == 0:
+            return self.weights.direct_first
+        if parts[i][1:] in replies.ORDER:
+            return self.weights.direct_order
+        after_order = i >= 2 and parts[i - 2][1:] in replies.ORDER
+        hazard = i >= 4 and parts[i - 4][1:] in replies.ORDER and parts[i - 1] == " the"
+        return self.weights.direct_step if after_order or hazard else 1.0
+
+
+def _revision_request(aim: Aim) -> str:
+    return REVISION_REQUEST.format(principle=REVISION.format(aim=aim.text))

@@ -1,0 +1,152 @@
+"""Causal language models as folders: load, make and save them, always with an explicit dtype and never from a hub."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_causal(path: Path, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of a folder, in eval mode and in `dtype`, with its tokenizer.
+
+    Raises ValueError in one line when the folder holds no model, no tokenizer or no end token.
+    """
+    tokenizer = load_tokenizer(path)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True).eval()
+    train_every_row(model)
+    eos_ids(tokenizer, model)
+    return model, tokenizer
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder. Raises ValueError when the folder is not one."""
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path}: no model here: config.json is missing; give the folder of a saved model")
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(f"{path}: no tokenizer beside the model: tokenizer.json is missing; save both into one folder")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return tokenizer
+
+
+def new_llama(
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    intermediate_size: int,
+    max_positions: int,
+    tie: bool,
+    pad_id: int,
+    eos_id: int,
+    seed: int,
+) -> LlamaForCausalLM:
+    """A float32 Llama whose weights are a function of the arguments alone; the global random state stays as it was.
+
+    Matrices are normal with sd 0.6 / sqrt(inputs), the two that write into the residual stream further divided by
+    sqrt(2 layers) (GPT-2's rule); embeddings and an untied head have sd 0.02. Wider than HF's flat 0.02 for small
+    models, which learn faster from it.
+    """
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=tie,
+        pad_token_id=pad_id,
+        eos_token_id=eos_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        model = LlamaForCausalLM(config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            embedding = "embed_tokens" in name or "lm_head" in name
+            sd = 0.02 if embedding else 0.6 / math.sqrt(weight.shape[1])
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                sd /= math.sqrt(2 * layers)
+            nn.init.normal_(weight, std=sd, generator=generator)
+    train_every_row(model)
+    return model.eval()
+
+
+def save_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, *, dtype: str) -> None:
+    """Writes a `save_pretrained` folder in `dtype`; equal weights give equal bytes. The model keeps its own dtype."""
+    wanted = torch_dtype(dtype)
+    if model.dtype != wanted:
+        model = copy.deepcopy(model).to(wanted)
+    ends = eos_ids(tokenizer, model)
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(ends) if len(ends) > 1 else ends[0],
+        pad_token_id=pad_id(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[int, ...]:
+    """The ids that end a reply: the tokenizer's, which replies are trained with, then the generation config's others.
+
+    Raises ValueError when the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{tokenizer.name_or_path or 'tokenizer'}: no eos token, so no reply could end; set eos_token")
+    others = getattr(model.generation_config, "eos_token_id", None)
+    others = [] if others is None else [others] if isinstance(others, int) else others
+    return tuple(dict.fromkeys([tokenizer.eos_token_id, *others]))
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to fill rows with; it may be the end token, so masks must come from lengths, never from ids."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if found is None:
+        raise ValueError(f"{tokenizer.name_or_path or 'tokenizer'}: neither pad nor eos token; set eos_token")
+    return int(found)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype called `name`, such as "float32". Raises ValueError on anything else."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"dtype {name!r} is not a torch dtype; use float32 or bfloat16")
+    return found
+
+
+def train_every_row(model: Any) -> None:
+    """Lets the pad row of the embedding learn: `padding_idx` would freeze the end token wherever pad is eos."""
+    model.get_input_embeddings().padding_idx = None
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is in the mode it was in, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,118 @@
+"""A causal language model behind the text protocols: batched sampling and scoring of whole texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cai_lightning.models.causal import eos_ids, evaluating, pad_id
+from cai_lightning.models.encoding import continuation_boundary, decode, prompt_ids, prompts_ids
+from cai_lightning.models.noise import row_key
+from cai_lightning.models.sampler import Sampled, sample
+from cai_lightning.models.scoring import Span, score_spans
+from cai_lightning.models.stopping import StopStrings
+from cai_lightning.text.backends import Completion, Query, Request, Sampling
+from cai_lightning.text.dialogue import MARKERS
+
+__all__ = ["CausalBackend", "Sampled", "sample"]
+
+
+class CausalBackend:
+    """The Generator and Scorer protocols over one Hugging Face model; `cut` counts prompts shortened on the left.
+
+    A call orders its rows by length and splits them into batches of `batch_size`, so the same call makes the same
+    batches. `advance(n)` is called after every batch with the rows done.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.advance = advance or (lambda _: None)
+        self.cut = 0
+        self.eos = eos_ids(tokenizer, model)
+        self.pad = pad_id(tokenizer)
+        self.max_positions: int = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """One completion a request, in their order; stop string and one leading space are not part of its text.
+
+        `tokens` counts what was drawn, end token and stop string included. Raises ValueError naming the row whose
+        last turns alone leave no room for `max_new_tokens`.
+        """
+        room = self.max_positions - sampling.max_new_tokens
+        prompts = prompts_ids(self.tokenizer, [request.text for request in requests])
+        for place, request in enumerate(requests):
+            if len(prompts[place]) > room:
+                prompts[place] = prompt_ids(self.tokenizer, self._fit(request.text, room, f"row {request.row!r}"))
+        stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
+        completions: dict[int, Completion] = {}
+        for places in self._batches(prompts):
+            samples = sample(
+                self.model,
+                [prompts[place] for place in places],
+                row_keys=[row_key(requests[place].row) for place in places],
+                seed=sampling.seed,
+                temperature=sampling.temperature,
+                max_new_tokens=sampling.max_new_tokens,
+                eos=self.eos,
+                stop=stop,
+            )
+            for place, drawn in zip(places, samples, strict=True):
+                completions[place] = self._completion(len(prompts[place]), drawn, stop)
+            self.advance(len(places))
+        return [completions[place] for place in range(len(requests))]
+
+    def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        """Summed log-probabilities in nats of each query's continuations, the end token not included."""
+        spans = [self._spans(number, query) for number, query in enumerate(queries)]
+        scores: dict[int, tuple[float, ...]] = {}
+        with evaluating(self.model):
+            for places in self._batches([prompt for prompt, _ in spans]):
+                values = score_spans(self.model, [spans[place] for place in places], pad=self.pad)
+                scores.update(zip(places, values, strict=True))
+                self.advance(len(places))
+        return [scores[place] for place in range(len(queries))]
+
+    def _completion(self, prompt_tokens: int, drawn: Sampled, stop: StopStrings | None) -> Completion:
+        text = decode(self.tokenizer, drawn.ids)
+        text = stop.cut(text) if stop is not None else text
+        return Completion(text.removeprefix(" "), prompt_tokens, len(drawn.ids), drawn.finish)
+
+    def _spans(self, number: int, query: Query) -> Span:
+        prompt, tails = continuation_boundary(self.tokenizer, query.text, query.continuations)
+        room = self.max_positions - max(map(len, tails), default=0)
+        if len(prompt) > room:
+            text = self._fit(query.text, room, f"query {number}")
+            prompt, tails = continuation_boundary(self.tokenizer, text, query.continuations)
+        return prompt, tails
+
+    def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """The places of the prompts in batches of about equal length."""
+        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _fit(self, text: str, room: int, name: str) -> str:
+        """The longest end of a text that starts with a human turn and has at most `room` tokens; counted in `cut`."""
+        at = text.find(MARKERS["human"], 1)
+        while at >= 0 and len(prompt_ids(self.tokenizer, text[at:])) > room:
+            at = text.find(MARKERS["human"], at + 1)
+        if at < 0:
+            raise ValueError(
+                f"{name}: the prompt's last turn is longer than the {max(room, 0)} tokens that the model has beside "
+                "the reply; shorten it or lower max_new_tokens"
+            )
+        self.cut += 1
+        return text[at:]
+
+    def _vocab(self) -> int:
+        return int(self.model.get_output_embeddings().weight.shape[0])

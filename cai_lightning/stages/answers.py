@@ -1,0 +1,78 @@
+"""A player's answers to the evaluation prompts, and those of its snapshots where training published some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cai_lightning.text.artifacts import AnswerRows, CausalLM, PromptRows
+from cai_lightning.text.records import Answer, Prompt, iter_rows, read_rows, write_rows
+
+
+def run(
+    out: Path,
+    *,
+    player: str,
+    policy: CausalLM,
+    prompts: list[PromptRows],
+    snapshots: bool,
+    temperature: float,
+    max_new_tokens: int,
+    stop: list[str],
+    chunk: int,
+    batch_size: int,
+    dtype: str,
+    seed: int,
+) -> AnswerRows:
+    """Answer rows: every prompt once by the policy, and once by each snapshot (`sequences` = RL samples seen)."""
+    from cai_lightning.stages.sampling import key_of, load_backend, reply
+    from cai_lightning.stages.session import progress
+    from cai_lightning.text.backends import Sampling
+    from cai_lightning.text.chunks import in_chunks
+
+    rows = [prompt for folder in prompts for prompt in read_rows(folder, Prompt)]
+    sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
+    models = [(None, policy), *(_snapshots(policy) if snapshots else [])]
+    with progress(len(models) * len(rows), "answers") as advance:
+        for sequences, path in models:
+            part = out / ("final" if sequences is None else f"{sequences:08d}")
+            if (part / "rows.jsonl").exists():
+                advance(len(rows))
+                continue
+            part.mkdir(exist_ok=True)
+            backend = load_backend(path, dtype=dtype, batch_size=batch_size)
+
+            def work(some: Sequence[Prompt], sequences: int | None = sequences, backend=backend) -> Iterator[Answer]:  # type: ignore[no-untyped-def]
+                done = reply(backend, some, sampling, lambda prompt: f"{prompt.id}/answer")
+                for prompt, completion in zip(some, done, strict=True):
+                    yield Answer(
+                        id=prompt.id,
+                        player=player,
+                        sequences=sequences,
+                        prompt=prompt,
+                        text=completion.text,
+                        model=key_of(policy),
+                        temperature=temperature,
+                        seed=seed,
+                        prompt_tokens=completion.prompt_tokens,
+                        tokens=completion.tokens,
+                        finish=completion.finish,
+                    )
+
+            in_chunks(part, rows, size=chunk, work=work, advance=advance)
+    _join(out)
+    return out
+
+
+def _snapshots(policy: Path) -> list[tuple[int | None, Path]]:
+    folders = sorted((policy / "snapshots").glob("*"), key=lambda path: int(path.name))
+    return [(int(folder.name), folder) for folder in folders]
+
+
+def _join(out: Path) -> None:
+    import shutil
+
+    parts = sorted(path for path in out.iterdir() if path.is_dir())
+    write_rows(out, (row for part in parts for row in iter_rows(part / "rows.jsonl", Answer)))
+    for part in parts:
+        shutil.rmtree(part)

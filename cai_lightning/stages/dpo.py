@@ -1,0 +1,47 @@
+"""A policy trained directly on labelled pairs; the loss (DPO, IPO, cDPO) is a part of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.text.artifacts import CausalLM, LabelRows, ReferenceRows
+from cai_lightning.text.records import Reference, read_rows
+
+
+def run(
+    out: Path,
+    *,
+    policy: CausalLM,
+    reference: ReferenceRows,
+    labels: dict[str, LabelRows],
+    limits: dict[str, int | None],
+    weights: dict[str, float],
+    loss: Callable[..., Any],
+    optimizer: Callable[..., Any],
+    schedule: Callable[..., Any],
+    data: Callable[..., Any],
+    fit: Callable[..., Any],
+    max_tokens: int,
+    dtype: str,
+    seed: int,
+) -> CausalLM:
+    """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels."""
+    from cai_lightning.data.pairs import pair_rows
+    from cai_lightning.learning.preference import PreferenceModule
+    from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.stages.mixture import mixed_labels
+    from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.training import batches_of, train
+
+    model, tokenizer = load_causal(policy, dtype="float32")
+    chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
+    references = {row.id: row for row in read_rows(reference, Reference)}
+    rows, counts = pair_rows(chosen, references, tokenizer, suffix="", end=True, max_tokens=max_tokens)
+    write_counts(out, counts)
+    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
+    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
+    save_causal(model, tokenizer, out, dtype=dtype)
+    return out

@@ -1,0 +1,129 @@
+"""Reinforcement learning from AI feedback: PPO against the reward model, from the SL-CAI policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
+from cai_lightning.text.records import Prompt, read_rows
+
+SAMPLES = "samples.jsonl"
+
+
+def run(
+    out: Path,
+    *,
+    policy: CausalLM,
+    reward_model: RewardModel,
+    prompts: PromptRows,
+    iterations: int,
+    rollouts: int,
+    minibatch: int,
+    ppo_epochs: int,
+    temperature: float,
+    max_new_tokens: int,
+    missing_eos_penalty: float,
+    transform: Callable[..., Any],
+    scaling: Callable[..., Any],
+    kl: Any,
+    gamma: float,
+    lam: float,
+    clip_range: float,
+    value_clip: float,
+    vf_coef: float,
+    optimizer: Callable[..., Any],
+    schedule: Callable[..., Any],
+    fit: Callable[..., Any],
+    snapshots: list[int],
+    sample_rows: int,
+    forward_rows: int,
+    multiple: int,
+    logged_samples: int,
+    precision: str,
+    dtype: str,
+    seed: int,
+) -> CausalLM:
+    """A causal-LM folder, `snapshots/<RL samples seen>/` folders, `metrics.jsonl`, and `samples.jsonl` of rollouts.
+
+    Source: Bai et al. 2022 (section 4.1) with the PPO of 2204.05862; per-token KL, GAE and clipped losses as in
+    Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all.
+    """
+    import torch
+
+    from cai_lightning.learning.ppo import PPOModule
+    from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, Snapshots
+    from cai_lightning.models.causal import load_causal, save_causal
+    from cai_lightning.models.encoding import prompts_ids
+    from cai_lightning.models.logprobs import response_logprobs
+    from cai_lightning.models.reward import load_reward
+    from cai_lightning.stages.session import autocast, device
+    from cai_lightning.stages.training import train
+    from cai_lightning.text.dialogue import prompt_text
+
+    model, tokenizer = load_causal(policy, dtype="float32")
+    frozen = load_causal(policy, dtype="float32")[0].requires_grad_(False).to(device())
+    judge, judge_tokenizer = load_reward(reward_model, dtype="float32")
+    judge.requires_grad_(False).to(device())
+    rows = read_rows(prompts, Prompt)
+    texts = [prompt_text(row.dialogue) for row in rows]
+    ids = prompts_ids(tokenizer, texts)
+
+    def reference(input_ids: Any, mask: Any) -> Any:
+        return response_logprobs(frozen, input_ids, mask, temperature=temperature)
+
+    def score(dialogues: list[str]) -> list[float]:
+        with torch.inference_mode(), autocast(precision):
+            return judge.score_texts(judge_tokenizer, dialogues, batch_size=forward_rows)
+
+    samples = (out / SAMPLES).open("w", encoding="utf-8")
+
+    def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
+        for prompt, reply, value in list(zip(drawn, replies, scores, strict=True))[:logged_samples]:
+            row = {"iteration": iteration, "prompt": prompt.id, "text": prompt.text, "reply": reply, "score": value}
+            samples.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    module = PPOModule(
+        model,
+        temperature=temperature,
+        clip_range=clip_range,
+        value_clip=value_clip,
+        vf_coef=vf_coef,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+    collector = Collector(
+        module=module,
+        reference=reference,
+        prompts=[RolloutPrompt(row.id, text, found) for row, text, found in zip(rows, texts, ids, strict=True)],
+        tokenizer=tokenizer,
+        score=score,
+        transform=transform,
+        scaling=scaling,
+        kl=kl,
+        observe=observe,
+        rollouts=rollouts,
+        sample_rows=sample_rows,
+        forward_rows=forward_rows,
+        multiple=multiple,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        missing_eos_penalty=missing_eos_penalty,
+        gamma=gamma,
+        lam=lam,
+        seed=seed,
+    )
+    loader = RolloutLoader(
+        module, collector, rollouts=rollouts, minibatch=minibatch, ppo_epochs=ppo_epochs, multiple=multiple, seed=seed
+    )
+
+    def save(iteration: int, snapshot: Any) -> None:
+        save_causal(snapshot, tokenizer, out / "snapshots" / f"{iteration * rollouts:08d}", dtype=dtype)
+
+    callbacks = [Snapshots(snapshots, save)]
+    with samples:
+        train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
+    save_causal(model, tokenizer, out, dtype=dtype)
+    return out

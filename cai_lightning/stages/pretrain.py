@@ -1,0 +1,85 @@
+"""Pretraining of the micro-world's base model on its own text: the helpful-only model with its skills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.text.artifacts import CausalLM
+
+
+def run(
+    out: Path,
+    *,
+    documents: Iterator[Any],
+    tokens: int,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    intermediate_size: int,
+    max_positions: int,
+    data: Callable[..., Any],
+    fit: Callable[..., Any],
+    optimizer: Callable[..., Any],
+    schedule: Callable[..., Any],
+    dtype: str,
+    seed: int,
+) -> CausalLM:
+    """A causal-LM folder: a new Llama trained once over the first documents that make `tokens` tokens.
+
+    The loss is the mean over completion tokens, each with the weight that its document gives it.
+    """
+    from cai_lightning.learning.sft import SFTModule
+    from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
+    from cai_lightning.models.causal import new_llama, pad_id, save_causal
+    from cai_lightning.stages.training import batches_of, train
+
+    tokenizer = make_tokenizer()
+    rows = _rows(documents, tokenizer, tokens)
+    model = new_llama(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        layers=layers,
+        heads=heads,
+        intermediate_size=intermediate_size,
+        max_positions=max_positions,
+        tie=True,
+        pad_id=tokenizer.pad_token_id,
+        eos_id=tokenizer.eos_token_id,
+        seed=seed,
+    )
+    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    module = SFTModule(model, optimizer=optimizer, schedule=schedule)
+    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
+    save_causal(model, tokenizer, out, dtype=dtype)
+    return out
+
+
+def _rows(documents: Iterator[Any], tokenizer: Any, tokens: int) -> list[Any]:
+    from cai_lightning.data.sft import SFTRow
+
+    vocabulary = tokenizer.get_vocab()
+    unknown = tokenizer.unk_token_id
+    rows, total = [], 0
+    while total < tokens:
+        row = _row(next(documents), vocabulary, tokenizer.eos_token_id)
+        if unknown in row.ids:
+            raise ValueError("pretraining text holds a word that the tokenizer does not know; rebuild the vocabulary")
+        rows.append(SFTRow(row.ids, row.weights))
+        total += len(row.ids)
+    return rows
+
+
+def _row(document: Any, vocabulary: dict[str, int], eos: int) -> Any:
+    """Ids and weights of a document; its pieces are looked up one by one, which is the tokenizer's own rule."""
+    from cai_lightning.data.sft import SFTRow
+    from cai_lightning.microworld.document import pieces
+
+    ids: list[int] = []
+    weights: list[float] = []
+    for span in document.spans:
+        found = [vocabulary[piece] for piece in pieces(span.text)]
+        ids += found
+        weights += [span.weight] * len(found)
+    return SFTRow([*ids, eos], [*weights, document.end_weight])

@@ -1,0 +1,51 @@
+"""First replies: one sample a prompt from one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cai_lightning.text.artifacts import CausalLM, PromptRows, ResponseRows
+from cai_lightning.text.records import Prompt, Response, read_rows
+
+
+def run(
+    out: Path,
+    *,
+    policy: CausalLM,
+    prompts: PromptRows,
+    temperature: float,
+    max_new_tokens: int,
+    stop: list[str],
+    chunk: int,
+    batch_size: int,
+    dtype: str,
+    seed: int,
+) -> ResponseRows:
+    """Response rows, one a prompt, in the prompts' order (Bai et al. 2022, section 3.1: T = 1)."""
+    from cai_lightning.stages.sampling import key_of, load_backend, reply
+    from cai_lightning.stages.session import progress
+    from cai_lightning.text.backends import Sampling
+    from cai_lightning.text.chunks import in_chunks
+
+    backend = load_backend(policy, dtype=dtype, batch_size=batch_size)
+    sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
+    rows = read_rows(prompts, Prompt)
+
+    def work(part: Sequence[Prompt]) -> Iterator[Response]:
+        for prompt, done in zip(part, reply(backend, part, sampling, lambda p: f"{p.id}/response"), strict=True):
+            yield Response(
+                id=prompt.id,
+                prompt=prompt,
+                text=done.text,
+                model=key_of(policy),
+                temperature=temperature,
+                seed=seed,
+                prompt_tokens=done.prompt_tokens,
+                tokens=done.tokens,
+                finish=done.finish,
+            )
+
+    with progress(len(rows), "replies") as advance:
+        in_chunks(out, rows, size=chunk, work=work, advance=advance)
+    return out

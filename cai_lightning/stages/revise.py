@@ -1,0 +1,59 @@
+"""Revision chains: every response through all rounds of critique and revision, or of direct revision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cai_lightning.constitution.principles import Constitution
+from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
+from cai_lightning.text.records import Response, Revision, read_rows
+
+
+def run(
+    out: Path,
+    *,
+    reviser: CausalLM,
+    responses: ResponseRows,
+    constitution: Constitution,
+    rounds: int,
+    critique: bool,
+    replacement: bool,
+    temperature: float,
+    critique_tokens: int,
+    revision_tokens: int,
+    chunk: int,
+    batch_size: int,
+    dtype: str,
+    seed: int,
+) -> RevisionRows:
+    """Revision rows: for each response its rounds 1..`rounds`, so that one chain feeds every ablation.
+
+    Source: Bai et al. 2022, section 3.1; `critique=False` is the direct revision of section 3.5.
+    """
+    from cai_lightning.constitution.critique import CRITIQUE_STOP, REVISION_STOP, revise
+    from cai_lightning.stages.sampling import key_of, load_backend
+    from cai_lightning.stages.session import progress
+    from cai_lightning.text.backends import Sampling
+    from cai_lightning.text.chunks import in_chunks
+
+    backend = load_backend(reviser, dtype=dtype, batch_size=batch_size)
+    rows = read_rows(responses, Response)
+
+    def work(part: Sequence[Response]) -> list[Revision]:
+        return revise(
+            backend,
+            part,
+            constitution,
+            rounds=rounds,
+            critique=critique,
+            replacement=replacement,
+            seed=seed,
+            critique_sampling=Sampling(temperature, critique_tokens, CRITIQUE_STOP, seed),
+            revision_sampling=Sampling(temperature, revision_tokens, REVISION_STOP, seed),
+            model=key_of(reviser),
+        )
+
+    with progress(len(rows), "chains") as advance:
+        in_chunks(out, rows, size=chunk, work=work, advance=advance)
+    return out

@@ -1,0 +1,37 @@
+"""What the sampling stages share: a loaded backend, and replies to many prompts in fixed chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai_lightning.text.backends import Completion, Generator, Request, Sampling
+from cai_lightning.text.dialogue import prompt_text
+from cai_lightning.text.records import Prompt
+
+if TYPE_CHECKING:
+    from cai_lightning.models.engine import CausalBackend
+
+
+def load_backend(path: Path, *, dtype: str, batch_size: int) -> CausalBackend:
+    """A generator and scorer over a causal-LM folder, on this run's device."""
+    from cai_lightning.models.causal import load_causal
+    from cai_lightning.models.engine import CausalBackend
+    from cai_lightning.stages.session import device, set_threads
+
+    set_threads()
+    model, tokenizer = load_causal(path, dtype=dtype)
+    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size, advance=lambda _: None)
+
+
+def key_of(path: Path) -> str:
+    """The store key of an artifact: the name of its folder."""
+    return path.name
+
+
+def reply(
+    generator: Generator, prompts: Sequence[Prompt], sampling: Sampling, row: Callable[[Prompt], str]
+) -> list[Completion]:
+    """One reply a prompt; `row` names the noise of each."""
+    return generator.generate([Request(row(prompt), prompt_text(prompt.dialogue)) for prompt in prompts], sampling)

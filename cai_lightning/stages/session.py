@@ -1,0 +1,73 @@
+"""What a stage may know of the machine it runs on: device, threads, progress. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+
+def device() -> str:
+    """The torch device of this run: CAI_DEVICE, where "auto" is cuda when there is one."""
+    wanted = os.environ.get("CAI_DEVICE", "auto")
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def set_threads() -> None:
+    """Gives torch the number of threads that the run asks for."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("CAI_THREADS", "1")))
+
+
+def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
+    """Mixed precision as Lightning's precision of that name does it: bfloat16 autocast for "bf16-mixed", else none."""
+    import torch
+
+    return torch.autocast(device().partition(":")[0], torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+@contextlib.contextmanager
+def progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of finished items; a bar on a terminal, a line every ten seconds elsewhere."""
+    mode = os.environ.get("CAI_PROGRESS", "auto")
+    slot = os.environ.get("CAI_SLOT", "stage")
+    if mode == "off" or total <= 0:
+        yield lambda _: None
+    elif mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
+        with _bar(total, unit, slot) as advance:
+            yield advance
+    else:
+        yield _lines(total, unit, slot)
+
+
+@contextlib.contextmanager
+def _bar(total: int, unit: str, slot: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task(slot, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _lines(total: int, unit: str, slot: str) -> Callable[[int], None]:
+    done, last = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            print(f"  {slot}: {done}/{total} {unit}", file=sys.stderr, flush=True)
+
+    return advance

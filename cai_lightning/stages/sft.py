@@ -1,0 +1,65 @@
+"""Supervised finetuning on revisions and helpful replies: the SL-CAI model (Bai et al. 2022, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
+from cai_lightning.text.records import Response, Revision, read_rows
+
+Choose = Callable[[Sequence[Revision]], list[Revision]]
+
+
+def final(chain: Sequence[Revision]) -> list[Revision]:
+    """The last revision of a chain (section 1.2 of the paper)."""
+    return [max(chain, key=lambda revision: revision.round)]
+
+
+def every(chain: Sequence[Revision]) -> list[Revision]:
+    """The revisions of all rounds (section 3.1 of the paper)."""
+    return list(chain)
+
+
+def up_to(chain: Sequence[Revision], *, rounds: int) -> list[Revision]:
+    """The revisions of rounds 1..`rounds` (SL-CAI-n, section 3.4 of the paper)."""
+    return [revision for revision in chain if revision.round <= rounds]
+
+
+def run(
+    out: Path,
+    *,
+    policy: CausalLM,
+    revisions: RevisionRows,
+    responses: ResponseRows,
+    choose: Choose,
+    optimizer: Callable[..., Any],
+    schedule: Callable[..., Any],
+    data: Callable[..., Any],
+    fit: Callable[..., Any],
+    max_tokens: int,
+    dtype: str,
+    seed: int,
+) -> CausalLM:
+    """A causal-LM folder: `policy` trained on the chosen revisions and on the helpful `responses`."""
+    from cai_lightning.data.sft import sft_rows
+    from cai_lightning.learning.sft import SFTModule
+    from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.training import batches_of, train
+    from cai_lightning.text.dialogue import prompt_text
+
+    model, tokenizer = load_causal(policy, dtype="float32")
+    chains: dict[str, list[Revision]] = {}
+    for revision in read_rows(revisions, Revision):
+        chains.setdefault(revision.prompt.id, []).append(revision)
+    chosen = [revision for chain in chains.values() for revision in choose(chain)]
+    examples = [(prompt_text(row.prompt.dialogue), row.text) for row in (*chosen, *read_rows(responses, Response))]
+    rows, counts = sft_rows(examples, tokenizer, max_tokens=max_tokens)
+    write_counts(out, {"revisions": len(chosen), **counts})
+    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    module = SFTModule(model, optimizer=optimizer, schedule=schedule)
+    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
+    save_causal(model, tokenizer, out, dtype=dtype)
+    return out

@@ -1,0 +1,70 @@
+"""What the learning stages share: one fit with this run's device, loggers and progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cai_lightning.learning.tracking import METRICS, JsonlLogger, wandb_loggers
+from cai_lightning.stages.session import device, progress, set_threads
+
+WANDB_INIT_SECONDS = 10.0
+
+
+class Advance(Callback):  # type: ignore[misc]
+    """Moves the progress display on by one after each batch."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
+        """One more batch is done."""
+        self._advance(1)
+
+
+def train(
+    out: Path,
+    module: LightningModule,
+    data: Any,
+    fit: Callable[..., None],
+    *,
+    batches: int,
+    seed: int,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Trains `module` in place by `fit`; `out/metrics.jsonl` holds its figures, W&B has them too unless disabled.
+
+    A killed fit starts anew: what it had logged is removed first.
+    """
+    set_threads()
+    (out / METRICS).unlink(missing_ok=True)
+    slot = os.environ.get("CAI_SLOT", "stage")
+    with (
+        wandb_loggers(
+            mode=os.environ.get("CAI_WANDB_MODE", "disabled"),
+            project=os.environ.get("CAI_WANDB_PROJECT", "cai-lightning"),
+            group=os.environ.get("CAI_WANDB_GROUP", ""),
+            name=f"{slot}-{out.name.removesuffix('.partial')}",
+            tags=[slot],
+            folder=Path(os.environ.get("CAI_WANDB_DIR", str(out))),
+            init_timeout=WANDB_INIT_SECONDS,
+        ) as extra,
+        progress(batches, "batches") as advance,
+    ):
+        fit(
+            module,
+            data,
+            seed=seed,
+            accelerator=device().partition(":")[0],
+            loggers=[JsonlLogger(out), *extra],
+            callbacks=[Advance(advance), *callbacks],
+        )
+
+
+def batches_of(data: Any, fit: Any) -> int:
+    """The number of training batches of a whole fit, for the progress display."""
+    return len(data.train_dataloader()) * int(fit.keywords["epochs"])

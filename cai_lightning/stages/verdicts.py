@@ -1,0 +1,60 @@
+"""A judge's verdicts on a player's answers against the anchor's, and its measurements of each answer alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai_lightning.text.artifacts import AnswerRows, VerdictRows
+from cai_lightning.text.records import Answer, Assessment, Verdict, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.evaluation.judges import Judge
+
+ASSESSMENTS = "assessments.jsonl"
+
+
+def run(out: Path, *, answers: AnswerRows, anchor: AnswerRows, judge: Judge) -> VerdictRows:
+    """Verdict rows (player against anchor on each prompt under each criterion of its kind) and assessment rows.
+
+    Snapshots are players of their own, named `player@sequences`. The anchor is not judged against itself.
+    """
+    mine = read_rows(answers, Answer)
+    theirs = {row.prompt.id: row for row in read_rows(anchor, Answer) if row.sequences is None}
+    verdicts = [verdict for row in mine for verdict in _against(row, theirs[row.prompt.id], judge)]
+    write_rows(out, verdicts)
+    write_rows(out, (_assessment(row, judge) for row in mine), ASSESSMENTS)
+    return out
+
+
+def player_name(row: Answer) -> str:
+    """The player of an answer; a snapshot's name carries its number of RL samples."""
+    return row.player if row.sequences is None else f"{row.player}@{row.sequences}"
+
+
+def _against(row: Answer, other: Answer, judge: Judge) -> list[Verdict]:
+    if row.player == other.player:
+        return []
+    return [
+        Verdict(
+            prompt=row.prompt.id,
+            cluster=row.prompt.cluster,
+            kind=row.prompt.kind,
+            criterion=criterion,
+            player=player_name(row),
+            opponent=player_name(other),
+            score=judge.compare(criterion, row.prompt.dialogue, row.text, other.text),
+        )
+        for criterion in judge.criteria_for(row.prompt.kind)
+    ]
+
+
+def _assessment(row: Answer, judge: Judge) -> Assessment:
+    return Assessment(
+        prompt=row.prompt.id,
+        cluster=row.prompt.cluster,
+        kind=row.prompt.kind,
+        player=player_name(row),
+        sequences=row.sequences,
+        metrics=judge.assess(row.prompt.dialogue, row.text),
+    )

@@ -1,0 +1,164 @@
+"""Preference and PPO losses against numbers worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from cai_lightning.learning.losses import (
+    PreferenceInput,
+    bradley_terry_loss,
+    cdpo_loss,
+    dpo_loss,
+    ipo_loss,
+    ppo_policy_loss,
+    ppo_value_loss,
+    weighted_nll,
+)
+
+LN2 = 0.6931471805599453
+
+
+def f64(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def pairs(margins, p_chosen, weight=None):
+    """Pairs whose log-ratio margins are as given: the policy moved on `chosen` alone."""
+    n = len(margins)
+    return PreferenceInput(
+        policy_chosen=f64(*margins) - 10,
+        policy_rejected=f64(*[-12.0] * n),
+        lengths_chosen=torch.full((n,), 4),
+        lengths_rejected=torch.full((n,), 5),
+        reference_chosen=f64(*[-10.0] * n),
+        reference_rejected=f64(*[-12.0] * n),
+        p_chosen=f64(*p_chosen),
+        weight=f64(*(weight or [1.0] * n)),
+    )
+
+
+@pytest.mark.parametrize("p_chosen", [0.0, 0.3, 0.5, 1.0])
+def test_every_label_costs_ln_2_at_margin_0(p_chosen):
+    assert bradley_terry_loss(f64(0), f64(p_chosen), f64(1)).item() == pytest.approx(LN2, abs=1e-12)
+    assert dpo_loss(pairs([0.0], [p_chosen]), beta=0.1).loss.item() == pytest.approx(LN2, abs=1e-12)
+
+
+def test_bradley_terry_by_hand():
+    # margin ln 3: P = 3/4. A hard label costs -ln(3/4) = 0.287682; the label 3/4 costs its own entropy,
+    # -(3/4 ln 3/4 + 1/4 ln 1/4) = 0.215762 + 0.346574 = 0.562335.
+    margin = f64(math.log(3))
+    assert bradley_terry_loss(margin, f64(1), f64(1)).item() == pytest.approx(0.287682072, abs=1e-9)
+    assert bradley_terry_loss(margin, f64(0.75), f64(1)).item() == pytest.approx(0.562335145, abs=1e-9)
+
+
+def test_dpo_by_hand():
+    # beta * margin = 0.5 * ln 9 = ln 3, as above; weights 1 and 3 mix ln 4/3 and ln 2.
+    output = dpo_loss(pairs([math.log(9), 0.0], [1.0, 1.0], [1.0, 3.0]), beta=0.5)
+    assert output.loss.item() == pytest.approx((0.287682072 + 3 * LN2) / 4, abs=1e-9)
+    assert output.metrics["rewards/chosen"].item() == pytest.approx(math.log(3) / 4, abs=1e-9)
+    assert output.metrics["rewards/rejected"].item() == 0
+    assert output.metrics["logps/rejected"].item() == -12
+
+
+def test_swapping_replies_and_label_changes_nothing():
+    one = pairs([1.3, -0.4], [0.8, 0.3])
+    other = one._replace(
+        policy_chosen=one.policy_rejected,
+        policy_rejected=one.policy_chosen,
+        reference_chosen=one.reference_rejected,
+        reference_rejected=one.reference_chosen,
+        p_chosen=1 - one.p_chosen,
+    )
+    for loss in (dpo_loss, ipo_loss):
+        assert loss(one, beta=0.3).loss.item() == pytest.approx(loss(other, beta=0.3).loss.item(), abs=1e-12)
+    accuracies = [dpo_loss(rows, beta=0.3).metrics["rewards/accuracies"].item() for rows in (one, other)]
+    assert accuracies == [1.0, 1.0]
+
+
+def test_an_undecided_label_has_no_accuracy():
+    # one pair right, one wrong, one at 0.5 that does not count
+    metrics = dpo_loss(pairs([1.0, 1.0, 1.0], [0.9, 0.2, 0.5]), beta=0.1).metrics
+    assert metrics["rewards/accuracies"].item() == 0.5
+
+
+def test_cdpo_by_hand():
+    # smoothing 1/4 turns a hard label into 3/4: the entropy above
+    assert cdpo_loss(pairs([math.log(9)], [1.0]), beta=0.5, label_smoothing=0.25).loss.item() == pytest.approx(
+        0.562335145, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize(("p_chosen", "optimum"), [(1.0, 5.0), (0.5, 0.0), (0.75, 2.5), (0.0, -5.0)])
+def test_ipo_is_least_at_its_margin(p_chosen, optimum):
+    """1 / (2 beta) = 5 for a hard label and beta = 0.1; (p - 1/2) / beta for a soft one."""
+    margin = torch.tensor([optimum], dtype=torch.float64, requires_grad=True)
+    rows = pairs([0.0], [p_chosen])._replace(policy_chosen=margin - 10)
+    output = ipo_loss(rows, beta=0.1)
+    (slope,) = torch.autograd.grad(output.loss, margin)
+    assert slope.item() == pytest.approx(0, abs=1e-9)
+    # what is left is the spread of the two targets: 4 p (1 - p) * 25
+    assert output.loss.item() == pytest.approx(100 * p_chosen * (1 - p_chosen), abs=1e-9)
+
+
+def test_ipo_by_hand():
+    # (2 - 5)^2
+    assert ipo_loss(pairs([2.0], [1.0]), beta=0.1).loss.item() == pytest.approx(9.0, abs=1e-9)
+
+
+def test_losses_with_a_reference_say_that_they_need_one():
+    rows = pairs([0.0], [1.0])._replace(reference_chosen=None)
+    with pytest.raises(ValueError, match="needs reference log-probabilities"):
+        dpo_loss(rows, beta=0.1)
+
+
+def test_nll_by_hand():
+    # -(1 * -2 + 3 * -4) / 8 = 14 / 8; the token of weight 0 is not read
+    logps = torch.tensor([[-2.0, float("nan"), -4.0]])
+    weights = torch.tensor([[1.0, 0.0, 3.0]])
+    assert weighted_nll(logps, weights, torch.tensor(8.0)).item() == 1.75
+
+
+def test_ppo_policy_loss_by_hand():
+    # Ratios 2, 2, 1/2, 1/2 with clip 0.2 and advantages +1, -1, +1, -1:
+    # gains min(2, 1.2) = 1.2, min(-2, -1.2) = -2, min(.5, .8) = .5, min(-.5, -.8) = -.8; mean -1.1 / 4.
+    ln2 = math.log(2)
+    logps, old = f64(ln2, ln2, -ln2, -ln2)[None], torch.zeros(1, 4, dtype=torch.float64)
+    advantages, mask = f64(1, -1, 1, -1)[None], torch.ones(1, 4, dtype=torch.bool)
+    output = ppo_policy_loss(logps, old, advantages, mask, clip_range=0.2)
+    assert output.loss.item() == pytest.approx(1.1 / 4, abs=1e-12)
+    assert output.metrics["policy/clipfrac_avg"].item() == 0.5
+    assert output.metrics["policy/approxkl_avg"].item() == pytest.approx(LN2**2 / 2, abs=1e-12)
+    assert output.metrics["val/ratio"].item() == pytest.approx(1.25, abs=1e-12)
+
+
+def test_ppo_value_loss_by_hand():
+    # Returns 1, old values 0, clip 0.2. Value 0.5 moved too far: max(.5^2, (0.2 - 1)^2) = .64.
+    # Value 0.1 is inside: .9^2 = .81. Value -0.5 moved away: max(1.5^2, 1.2^2) = 2.25. Half the mean of the three.
+    values, zeros = f64(0.5, 0.1, -0.5)[None], torch.zeros(1, 3, dtype=torch.float64)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    output = ppo_value_loss(values, zeros, zeros + 1, mask, value_clip=0.2)
+    assert output.loss.item() == pytest.approx((0.64 + 0.81 + 2.25) / 6, abs=1e-12)
+    assert output.metrics["val/clipfrac_avg"].item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("poison", [1e6, float("nan"), float("inf")])
+def test_what_the_mask_hides_changes_nothing(poison):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(6)]
+    mask = torch.rand(3, 5, generator=generator) < 0.6
+
+    def run(hidden):
+        logps, old, advantages, values, old_values, returns = (
+            torch.where(mask, tensor, hidden).requires_grad_(i in (0, 3)) for i, tensor in enumerate(tensors)
+        )
+        policy = ppo_policy_loss(logps, old, advantages, mask, clip_range=0.2)
+        value = ppo_value_loss(values, old_values, returns, mask, value_clip=0.2)
+        (policy.loss + value.loss).backward()
+        figures = [policy.loss, value.loss, *policy.metrics.values(), *value.metrics.values()]
+        return [figure.item() for figure in figures], logps.grad, values.grad
+
+    clean, poisoned = run(0.0), run(poison)
+    assert clean[0] == poisoned[0]
+    assert torch.equal(clean[1], poisoned[1]) and torch.equal(clean[2], poisoned[2])
+    assert clean[1][~mask].abs().max() == 0

@@ -1,0 +1,200 @@
+"""Against the real files of the paper and of hh-rlhf, read from the folder that CAI_SHARED_DATA names."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai_lightning.constitution.critique import critique_prompt, revision_prompt
+from cai_lightning.constitution.feedback import comparison_query, few_shot_prefix
+from cai_lightning.constitution.paper import paper_constitution
+from cai_lightning.constitution.principles import Constitution, draw
+from cai_lightning.data.hh import hh_comparisons, hh_prompts
+from cai_lightning.data.questions import multiple_choice
+from cai_lightning.data.sources import resolve, sample_prompts
+from cai_lightning.text.dialogue import from_text, human, prompt_text, to_text
+
+TEMPLATE = (
+    "\n\nConsider the following conversation between a human and an assistant:{conversation}\n\n{principle}"
+    "\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nThe answer is:"
+)
+EVALUATIONS = {"438HHHEvaluations": 2, "HarmfulVsEthical": 2, "HarmfulnessClassification": 9}
+
+
+@pytest.fixture(scope="module")
+def root() -> Path:
+    folder = os.environ.get("CAI_SHARED_DATA")
+    if not folder:
+        pytest.skip("CAI_SHARED_DATA is not set: it names the folder with anthropic_cai/ and hh-rlhf/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def prompts(root: Path) -> Path:
+    return root / "anthropic_cai" / "prompts"
+
+
+@pytest.fixture(scope="module")
+def paper(prompts: Path) -> Constitution:
+    return paper_constitution(
+        name="paper",
+        revision_principles=prompts / "CritiqueRevisionInstructions.json",
+        revision_few_shots=prompts / "CritiqueRevisionFewShotPrompts.json",
+        comparison_principles=prompts / "RLMadisonInstructions.json",
+        comparison_few_shots=prompts / "RLMadisonFewShotPrompts.json",
+        comparison_template=TEMPLATE,
+    )
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def evaluation(root: Path, name: str) -> Path:
+    return resolve(root / "anthropic_cai" / "evals", f"{name}.jsonl")
+
+
+def test_the_constitution_holds_all_words_of_the_files(paper: Constitution, prompts: Path) -> None:
+    entries = json.loads((prompts / "CritiqueRevisionInstructions.json").read_text())
+    assert [p.id for p in paper.revising] == [f"harmful{i}" for i in range(16)]
+    for principle in paper.revising:
+        asked = critique_prompt((), human("q"), "a", principle)
+        entry = entries[principle.id]
+        assert asked == "\n\nHuman: q\n\nAssistant: a" + entry["prompt"][0]
+        assert revision_prompt(asked, "c", principle) == asked + " c" + entry["edit_request"]
+    assert [p.comparison for p in paper.comparing] == json.loads((prompts / "RLMadisonInstructions.json").read_text())
+    assert len({p.hash for p in paper.principles}) == 32
+
+
+def test_critique_examples_join_with_a_dialogue_turn_by_turn(paper: Constitution) -> None:
+    assert len(paper.critique_few_shots) == 5
+    text = critique_prompt(paper.critique_few_shots, human("q"), "a", paper.revising[0])
+    assert not re.search(r"\n\n(Human|Assistant):(?! )", text)
+    assert [turn.role for turn in from_text(text)] == ["human", "assistant"] * (text.count("\n\nHuman:"))
+
+
+def test_comparison_examples_lead_as_solved_questions(paper: Constitution) -> None:
+    prefix = few_shot_prefix(paper, seed=0)
+    assert prefix.count("\n\nConsider the following conversation") == 5
+    assert sorted(Counter(re.findall(r"The answer is: \((.)\)", prefix)).values()) == [2, 3]
+    for example in paper.comparison_few_shots:
+        assert f"[[[{example.better}]]]" in prefix and f"[[[{example.worse}]]]" in prefix
+
+
+def test_the_template_rebuilds_every_hhh_question_byte_for_byte(root: Path, paper: Constitution) -> None:
+    rows = objects(evaluation(root, "438HHHEvaluations"))
+    for row in rows:
+        # the whole texts share the dialogue and end with the replies; the letters say which is which
+        right, wrong = row["text_correct"], row["text_incorrect"]
+        cut = os.path.commonprefix([right, wrong]).rfind("\n\nAssistant:")  # noqa: RUF071 characters, not paths
+        replies = {" (A)": "", " (B)": ""}
+        for letter, text in ((row["corrects"][0], right), (row["incorrects"][0], wrong)):
+            replies[letter] = text[cut + len("\n\nAssistant: ") :]
+        rebuilt = [
+            comparison_query(TEMPLATE, from_text(right[:cut]), principle, replies[" (A)"], replies[" (B)"])
+            for principle in paper.comparing
+        ]
+        assert row["prompt"] in rebuilt
+    assert len(rows) > 200
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_questions_keep_their_bytes_and_their_gold(root: Path, name: str) -> None:
+    rows = objects(evaluation(root, name))
+    questions = multiple_choice(path=evaluation(root, name))
+    assert [question.prompt for question in questions] == [row["prompt"] for row in rows]
+    assert [question.letters[question.gold] for question in questions] == [row["corrects"][0] for row in rows]
+    assert {len(question.options) for question in questions} == {EVALUATIONS[name]}
+    assert len({question.id for question in questions}) == len(rows)
+    for question in questions:
+        assert question.swapped().options[question.swapped().gold] == question.options[question.gold]
+        assert question.swapped().swapped() == question
+
+
+def test_gold_options_are_the_right_replies(root: Path) -> None:
+    path = evaluation(root, "438HHHEvaluations")
+    for row, question in zip(objects(path), multiple_choice(path=path), strict=True):
+        assert row["text_correct"].endswith(question.options[question.gold].removeprefix("[[[").removesuffix("]]]"))
+    assert {question.gold for question in multiple_choice(path=evaluation(root, "HarmfulVsEthical"))} == {0, 1}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_clusters_never_cross_the_published_groups(root: Path, name: str) -> None:
+    path = evaluation(root, name)
+    index = json.loads((root / "index.json").read_text())
+    if path.name not in index:
+        pytest.skip(f"index.json does not describe {path.name}")
+    groups: dict[str, set[str]] = {}
+    for entry, question in zip(index[path.name], multiple_choice(path=path), strict=True):
+        groups.setdefault(question.cluster, set()).add(entry["group"])
+    assert all(len(found) == 1 for found in groups.values())
+    # the groups also join a few near copies
+    assert len(set().union(*groups.values())) > 0.95 * len(groups)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_hh_pairs_are_whole_and_share_their_prompt(root: Path, split: str) -> None:
+    path = root / "hh-rlhf" / f"harmless-base.{split}.jsonl.gz"
+    rows = objects(path)
+    found = hh_comparisons(path=path, kind="red_team", skip=0, limit=None, weight=1.0, min_reply_chars=1)
+    empty = sum(not row[side].split("\n\nAssistant:")[-1].strip() for row in rows for side in ("chosen", "rejected"))
+    assert found.dropped.get("empty_reply", 0) == empty
+    assert len(found.rows) == len(rows) - sum(found.dropped.values())
+    assert set(found.dropped) <= {"empty_reply"}
+    texts = {(row["chosen"], row["rejected"]) for row in rows}
+    rebuilt = sum(
+        (prompt_text(row.prompt.dialogue) + " " + row.a, prompt_text(row.prompt.dialogue) + " " + row.b) in texts
+        for row in found.rows
+    )
+    # all but the few prompts in which a role speaks twice in a row
+    assert len(found.rows) - rebuilt <= 0.005 * len(rows)
+    for row in found.rows:
+        assert [turn.role for turn in row.prompt.dialogue][::2] == ["human"] * ((len(row.prompt.dialogue) + 1) // 2)
+        assert row.prompt.dialogue[-1].role == "human"
+
+
+def test_hh_train_and_test_share_no_prompt_and_no_cluster(root: Path) -> None:
+    read = {
+        split: hh_prompts(
+            path=root / "hh-rlhf" / f"harmless-base.{split}.jsonl.gz", kind="red_team", skip=0, limit=None
+        ).rows
+        for split in ("train", "test")
+    }
+    for key in ("id", "cluster"):
+        train, test = ({getattr(prompt, key) for prompt in rows} for rows in read.values())
+        assert not train & test
+
+
+def test_samples_hold_66_prompts_in_15_files(root: Path) -> None:
+    found = sample_prompts(folder=root / "anthropic_cai" / "samples", kind="benign", limit=None)
+    assert len(found.rows) == 66
+    assert found.dropped == {"duplicate": 4 * 66}
+    published = {
+        row["rl_prompt"] for path in (root / "anthropic_cai" / "samples").glob("*.jsonl") for row in objects(path)
+    }
+    assert {to_text(prompt.dialogue) + "\n\nAssistant:" for prompt in found.rows} == published
+
+
+def test_released_traces_drew_with_replacement_as_our_draw_does(root: Path, paper: Constitution) -> None:
+    traces = [
+        [step["cst_key"] for step in row["cst"]]
+        for path in sorted((root / "anthropic_cai" / "samples").glob("*_SLMADISON.jsonl"))
+        for row in objects(path)
+    ]
+    released = Counter(len(set(trace)) for trace in traces)
+    ours: Counter[int] = Counter()
+    for row in range(len(traces) * 20):
+        ids = {draw(paper.revising, seed=0, row=str(row), round=n, replacement=True).id for n in range(1, 5)}
+        ours[len(ids)] += 1
+    # two standard errors of a count near 44 of 66 are 7.7
+    for distinct in (2, 3, 4):
+        assert abs(released[distinct] - ours[distinct] / 20) < 8

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from itertools import islice
+from math import sqrt
+
+import pytest
+
+from cai_lightning.microworld.corpus import documents
+from cai_lightning.microworld.document import pieces
+from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in
+from cai_lightning.microworld.world import Benign, parse, request_of, split
+from cai_lightning.text.dialogue import from_text, human
+
+ASKED = re.compile(r"\n\nHuman: (.*)")
+REPLIED = re.compile(r"\n\nAssistant: (.*)")
+CHOICE = re.compile(
+    r"\n\nConsider:\n\nHuman: (?P<asked>.*)\n\n(?P<principle>.*)\n\(A\) (?P<a>.*)\n\(B\) (?P<b>.*)\n"
+    r"(\nThoughts: (?P<thoughts>.*)\n)?\nThe answer is: \((?P<letter>[AB])\)"
+)
+
+
+@pytest.fixture
+def write(noise, weights):
+    def some(kind, count, **changes):
+        changed = dataclasses.replace(noise, **changes)
+        return list(islice(documents(seed=0, mix={kind: 1.0}, noise=changed, weights=weights), count))
+
+    return some
+
+
+def near(hits: int, expected: float, count: int) -> bool:
+    return abs(hits / count - expected) <= 4 * sqrt(expected * (1 - expected) / count)
+
+
+def weighted(document):
+    """(piece, weight) for all pieces, the end token last."""
+    pairs = [(piece, span.weight) for span in document.spans for piece in pieces(span.text)]
+    return [*pairs, ("<eos>", document.end_weight)]
+
+
+def test_no_document_holds_a_combination_that_is_held_out(noise, weights, mix):
+    for document in islice(documents(seed=2, mix=mix, noise=noise, weights=weights), 20_000):
+        request = parse(ASKED.search(document.text)[1])
+        pairs = [request.combination] if isinstance(request, Benign) else request.acts
+        pairs = [(request.kind, *pair) for pair in pairs]
+        pairs += [("red_team", *pair) for pair in re.findall(r"not help to (\w+) your (\w+)", document.text)]
+        pairs += [("borderline", *pair) for pair in re.findall(r"not help to (\w+) the (\w+)", document.text)]
+        for kind, a, b in pairs:
+            if isinstance(request, Benign):
+                kind = request.kind
+            assert split(kind, a, b) == "train"
+
+
+def test_documents_are_repeatable(noise, weights, mix):
+    def first(seed, mix):
+        return list(islice(documents(seed=seed, mix=mix, noise=noise, weights=weights), 200))
+
+    assert first(0, mix) == first(0, dict(reversed(mix.items())))
+    assert first(0, mix) != first(1, mix)
+
+
+def test_kinds_follow_the_mix(noise, weights, mix):
+    found = Counter(d.kind for d in islice(documents(seed=0, mix=mix, noise=noise, weights=weights), 10_000))
+    assert all(near(found[kind], share / 100, 10_000) for kind, share in mix.items())
+
+
+def test_unknown_kind_is_refused(noise, weights):
+    with pytest.raises(ValueError, match="mix.poem: no such kind of document; known: benign, harm"):
+        documents(seed=0, mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
+
+
+def test_benign_noise(write):
+    found = write("benign", 4000)
+    kinds, wrong = Counter(), 0
+    for document in found:
+        dialogue = from_text(document.text)
+        kinds[request_of(dialogue).kind] += 1
+        wrong += round(7 * (1 - assess(dialogue[:1], dialogue[1].content).slots_right))
+    assert near(kinds["borderline"], 0.25, 4000)
+    assert near(wrong, 0.03, 5 * 4000)
+
+
+def test_harm_noise(write):
+    truths = [assess(human(ASKED.search(d.text)[1]), REPLIED.search(d.text)[1]) for d in write("harm", 4000)]
+    assert near(sum(truth.evasive for truth in truths), 0.02, 4000)
+    assert near(sum(truth.non_evasive for truth in truths), 0.01, 4000)
+    assert near(sum(truth.harmful for truth in truths), 0.97, 4000)
+    assert {truth.harm_elements for truth in truths if truth.harmful} == {3, 4}
+
+
+def test_critiques_miss_at_their_rates(write):
+    present, missed = Counter(), Counter()
+    for document in write("critique", 6000, benign_context=0.0):
+        reply = REPLIED.search(document.text)[1]
+        aim, critique = re.search(r"where the response is (.*) \.\n\nCritique: (.*)\n", document.text).groups()
+        general = len(covered(aim)) == 8
+        said = set(re.findall(r"(\w+) : it says", critique))
+        there = set(harm_in(reply)) & covered(aim)
+        assert said <= there
+        if not general:
+            assert re.findall(r"(\w+) :", critique) == aim.split(" or ")
+        present[general] += len(there)
+        missed[general] += len(there - said)
+    assert near(missed[False], 0.2, present[False])
+    assert near(missed[True], 0.35, present[True])
+
+
+def test_revisions_follow_their_critique(write):
+    fates = Counter()
+    for document in write("critique", 6000, benign_context=0.0):
+        before = REPLIED.search(document.text)[1]
+        critique = re.search(r"Critique: (.*)\n", document.text)[1]
+        after = re.search(r"Revision: (.*)$", document.text)[1]
+        found = set(re.findall(r"(\w+) : it says", critique))
+        if not found:
+            assert after == before
+            continue
+        harm, left = harm_in(before), harm_in(after)
+        if after.startswith("sorry"):
+            fates["evasive"] += 1
+        elif after == before:
+            fates["unchanged"] += 1
+        elif sum(harm[category] for category in found) > 1:
+            # With one element found, full and partial are the same.
+            full = not found & set(left)
+            assert sum(left.values()) == sum(harm.values()) - (sum(harm[c] for c in found) if full else 1)
+            fates["full" if full else "partial"] += 1
+        else:
+            fates["either"] += 1
+    total = fates.total()
+    assert near(fates["evasive"], 0.12, total)
+    assert near(fates["unchanged"], 0.13, total)
+    assert near(fates["full"], 0.55 / 0.75, fates["full"] + fates["partial"])
+
+
+def test_benign_context_is_left_alone(write):
+    for kind in ("critique", "direct"):
+        for document in write(kind, 200, benign_context=1.0):
+            assert re.search(r"Revision: (.*)$", document.text)[1] == REPLIED.search(document.text)[1]
+            assert ": it says" not in document.text
+
+
+def test_benign_choices_prefer_answers_over_refusals(write, noise):
+    rule = dataclasses.replace(noise.choice, flip_tie=0.0)
+    for document in write("choice", 500, benign_context=1.0, choice=rule):
+        choice = CHOICE.fullmatch(document.text)
+        answers = {letter for letter in "AB" if choice[letter.lower()].startswith("sure")}
+        assert not answers or choice["letter"] in answers
+
+
+def accuracy(found):
+    hits = []
+    for document in found:
+        choice = CHOICE.fullmatch(document.text)
+        truth = better_under(choice["principle"], human(choice["asked"]), choice["a"], choice["b"])
+        if truth is not None:
+            hits.append(choice["letter"] == ("A" if truth else "B"))
+    return sum(hits) / len(hits)
+
+
+def test_the_feedback_rule_is_right_about_as_often_as_it_should_be(write, noise):
+    plain = dataclasses.replace(noise.choice, blind_share=0.0)  # as requests come, without oversampled blind spots
+    assert 0.84 < accuracy(write("choice", 8000, choice=plain)) < 0.93
+
+
+def test_the_feedback_rule_errs_by_its_ingredients_only(write, noise):
+    seeing = dataclasses.replace(noise.choice, cap=4, cap_general=4, flip=0.0, flip_tie=0.0, blind_verbs=())
+    assert accuracy(write("choice", 3000, choice=seeing)) == 1.0
+    flipping = dataclasses.replace(seeing, flip=0.25)
+    found = write("choice", 6000, choice=flipping, benign_context=0.0)
+    assert accuracy(found) == pytest.approx(0.75, abs=4 * sqrt(0.25 * 0.75 / 2500))
+
+
+def test_blind_requests_are_oversampled(write, noise):
+    blind = set(noise.choice.blind_verbs)
+
+    def share(found):
+        requests = [parse(CHOICE.fullmatch(d.text)["asked"]) for d in found]
+        return sum(any(verb in blind for verb, _ in request.acts) for request in requests), len(requests)
+
+    plain = dataclasses.replace(noise.choice, blind_share=0.0)
+    without = share(write("choice", 4000, benign_context=0.0, choice=plain))
+    with_more = share(write("choice", 4000, benign_context=0.0))
+    usual = without[0] / without[1]
+    assert near(with_more[0], 0.25 + 0.75 * usual, with_more[1])
+
+
+def test_reasoning_counts_right_and_its_letter_follows(write):
+    for document in write("reasoning", 1000):
+        choice = CHOICE.fullmatch(document.text)
+        categories = covered(choice["principle"])
+        counts = []
+        for name in "ab":
+            seen = {c: n for c, n in harm_in(choice[name]).items() if c in categories}
+            said = re.search(rf"\({name.upper()}\) (\w+) (\w+)( [a-z ]*[a-z])?", choice["thoughts"])
+            if seen:
+                assert (said[1], int(said[2])) == ("has", sum(seen.values()))
+                assert set(said[3].split(" and ")) == {f" {c}" if i == 0 else c for i, c in enumerate(seen)}
+            else:
+                assert said[2] == ("evasive" if choice[name].startswith("sorry") else "fine")
+            counts.append(sum(seen.values()))
+        if counts[0] != counts[1]:
+            assert choice["letter"] == ("A" if counts[0] < counts[1] else "B")
+
+
+def test_ratings_tell_the_truth_but_for_their_flips(write):
+    wrong = 0
+    found = write("rating", 6000)
+    seen = Counter()
+    for document in found:
+        dialogue = human(ASKED.search(document.text)[1])
+        rating, reasons = re.search(r"Rating: (\w+)( : .* \.)?$", document.text).groups()
+        truth = assess(dialogue, REPLIED.search(document.text)[1])
+        if truth.slots_right is not None:
+            expected = str(round(7 * truth.slots_right))
+            assert len(re.findall(r"\w+", reasons or "")) == (0 if truth.refusal else 7 - int(expected))
+        elif truth.harmful:
+            expected = f"harm{truth.harm_elements}"
+            assert set(re.findall(r"\w+", reasons)) == set(truth.harm)
+        else:
+            expected = "evasive" if truth.evasive else "safe"
+        wrong += rating != expected
+        seen[expected] += 1
+    assert near(wrong, 0.03, 6000)
+    assert near(seen["0"], 0.7 * 0.15, 6000)
+    assert all(near(seen[str(right)], 0.7 * 0.85 / 6, 6000) for right in range(2, 8))
+    assert set(seen) == {*"0234567", "safe", "evasive", "harm1", "harm2", "harm3", "harm4"}
+
+
+def test_all_principles_occur(write):
+    aims = {re.search(r"less (.*) \?", document.text)[1] for document in write("choice", 6000)}
+    narrow = {frozenset(aim.split(" or ")) for aim in aims if len(covered(aim)) < 8}
+    assert len(narrow) == 8 + 28
+    assert {aim for aim in aims if len(covered(aim)) == 8} == {"harmful or unethical", "wrong or bad"}
+
+
+def test_reply_documents_weigh_the_reply_alone(write):
+    for kind in ("benign", "harm"):
+        document = write(kind, 1)[0]
+        context, reply = document.spans
+        assert (context.weight, reply.weight, document.end_weight) == (0.0, 1.0, 1.0)
+        assert context.text.endswith("\n\nAssistant:")
+
+
+def test_critique_weights(write):
+    document = next(d for d in write("critique", 50, benign_context=0.0) if " or " not in d.text)
+    pairs = weighted(document)
+    start = [piece for piece, _ in pairs].index("\n\nCritique:") + 1
+    assert all(weight == 0 for _, weight in pairs[:start])
+    assert [weight for _, weight in pairs[start : start + 4]] == [6.0, 1.0, 6.0, 1.0]  # category : verdict ...
+    mark = [piece for piece, _ in pairs].index("\n\nRevisionRequest:")
+    revision = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
+    assert pairs[mark][1] == 1.0
+    assert all(weight == 0 for _, weight in pairs[mark + 1 : revision])
+    assert all(weight == 1 for _, weight in pairs[revision:])
+
+
+def test_direct_weights(write):
+    document = next(d for d in write("direct", 50) if re.search(r"Revision: sure . first , get the \w+ . next", d.text))
+    pairs = weighted(document)
+    start = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
+    said = "sure:6 .:1 first:3 ,:1 get:4 the:1 HAZARD:4 .:1 next:3 ,:1 ACTION:4"
+    for (piece, weight), expected in zip(pairs[start:], said.split(), strict=False):
+        word, number = expected.rsplit(":", 1)
+        assert word.isupper() or piece == f" {word}"
+        assert weight == float(number)
+    assert all(weight == 0 for _, weight in pairs[:start])
+    assert pairs[-1] == ("<eos>", 3.0)
+
+
+def test_choice_and_rating_weights(write):
+    pairs = weighted(write("choice", 1)[0])
+    assert [weight for _, weight in pairs] == [0.0] * (len(pairs) - 2) + [5.0, 1.0]
+    pairs = weighted(write("reasoning", 1)[0])
+    start = [piece for piece, _ in pairs].index("\n\nThoughts:") + 1
+    assert all(weight == 0 for _, weight in pairs[:start])
+    assert {weight for piece, weight in pairs[start:] if piece in (" has", " is", " fine", " evasive")} == {4.0}
+    assert pairs[-5:-2] == [("\n\nThe", 1.0), (" answer", 1.0), (" is:", 1.0)]
+    assert pairs[-2][1] == 5.0
+    pairs = weighted(write("rating", 1)[0])
+    start = [piece for piece, _ in pairs].index("\n\nRating:") + 1
+    assert [weight for _, weight in pairs[start:]] == [5.0] + [1.0] * (len(pairs) - start - 1)
