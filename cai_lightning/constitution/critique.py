@@ -64,6 +64,7 @@ def revise(
         raise ValueError("responses: two rows share an id; ids key the noise and must be unique")
     for_critique = _with_stop(critique_sampling, seed, CRITIQUE_STOP)
     for_revision = _with_stop(revision_sampling, seed, REVISION_STOP)
+    few_shots = constitution.critique_few_shots if critique else None
     texts = [response.text for response in responses]
     done: list[list[Revision]] = []
     for round in range(1, rounds + 1):
@@ -75,24 +76,7 @@ def revise(
             )
             for response, text in zip(responses, texts, strict=True)
         ]
-        critiques: list[str | None] = [None] * len(turns)
-        if critique:
-            asked = [turn.critique_prompt(constitution.critique_few_shots) for turn in turns]
-            written = _ask(generator, turns, asked, f"critique/{round}", for_critique)
-            critiques = [completion.text.strip() for completion in written]
-            asked = [
-                revision_prompt(text, words or "", turn.principle)
-                for text, words, turn in zip(asked, critiques, turns, strict=True)
-            ]
-        else:
-            asked = [turn.direct_prompt() for turn in turns]
-        completions = _ask(generator, turns, asked, f"revision/{round}", for_revision)
-        done.append(
-            [
-                _revision(turn, round, words, completion, model, for_revision)
-                for turn, words, completion in zip(turns, critiques, completions, strict=True)
-            ]
-        )
+        done.append(_round(generator, turns, round, few_shots, for_critique, for_revision, model))
         texts = [revision.text for revision in done[-1]]
     return [revision for chain in zip(*done, strict=True) for revision in chain]
 
@@ -105,11 +89,33 @@ class _Turn:
     text: str
     principle: Principle
 
-    def critique_prompt(self, few_shots: Sequence[str]) -> str:
-        return critique_prompt(few_shots, self.response.prompt.dialogue, self.text, self.principle)
 
-    def direct_prompt(self) -> str:
-        return direct_prompt(self.response.prompt.dialogue, self.text, self.principle)
+def _round(
+    generator: Generator,
+    turns: Sequence[_Turn],
+    round: int,
+    few_shots: Sequence[str] | None,
+    for_critique: Sampling,
+    for_revision: Sampling,
+    model: str,
+) -> list[Revision]:
+    """One round of all rows; without few-shots (null, not empty) the revision is direct."""
+    critiques: list[str | None] = [None] * len(turns)
+    if few_shots is None:
+        asked = [direct_prompt(turn.response.prompt.dialogue, turn.text, turn.principle) for turn in turns]
+    else:
+        asked = [critique_prompt(few_shots, turn.response.prompt.dialogue, turn.text, turn.principle) for turn in turns]
+        written = [done.text.strip() for done in _ask(generator, turns, asked, f"critique/{round}", for_critique)]
+        asked = [
+            revision_prompt(text, words, turn.principle)
+            for text, words, turn in zip(asked, written, turns, strict=True)
+        ]
+        critiques = [*written]
+    completions = _ask(generator, turns, asked, f"revision/{round}", for_revision)
+    return [
+        _revision(turn, round, words, completion, model, for_revision)
+        for turn, words, completion in zip(turns, critiques, completions, strict=True)
+    ]
 
 
 def _with_stop(sampling: Sampling, seed: int, stop: tuple[str, ...]) -> Sampling:

@@ -82,12 +82,10 @@ def label(
     prefix = few_shot_prefix(constitution, seed=seed)
     drawn = [draw(constitution.comparing, seed=seed, row=row.id, round=0, replacement=True) for row in comparisons]
     asked = [(index, swapped) for index, row in enumerate(comparisons) for swapped in order(seed, row.id)]
-    queries = []
-    for index, swapped in asked:
-        row = comparisons[index]
-        first, second = (row.b, row.a) if swapped else (row.a, row.b)
-        question = comparison_query(constitution.comparison_template, row.prompt.dialogue, drawn[index], first, second)
-        queries.append(Query(prefix + question, LETTERS))
+    queries = [
+        Query(prefix + _question(constitution, comparisons[index], drawn[index], swapped), LETTERS)
+        for index, swapped in asked
+    ]
     logits: list[dict[bool, float]] = [{} for _ in comparisons]
     for (index, swapped), scores in zip(asked, scorer.score(queries), strict=True):
         logits[index][swapped] = _log_odds(scores, swapped, comparisons[index].id)
@@ -108,6 +106,11 @@ def label(
         )
         for row, principle, found in zip(comparisons, drawn, logits, strict=True)
     ]
+
+
+def _question(constitution: Constitution, row: Comparison, principle: Principle, swapped: bool) -> str:
+    first, second = (row.b, row.a) if swapped else (row.a, row.b)
+    return comparison_query(constitution.comparison_template, row.prompt.dialogue, principle, first, second)
 
 
 def probability(logits: Sequence[float], *, clamp: tuple[float, float] | None, hard: bool) -> float:

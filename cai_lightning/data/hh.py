@@ -4,7 +4,7 @@ Both sides share a prompt. A reply may itself contain a role marker, so the prom
 "\\n\\nAssistant:" of the *common* beginning, not of each side, and such a reply stays one text. In some prompts a
 role speaks twice in a row; those turns become one, joined by a blank line, since chat templates want roles to
 alternate. Rows are left out, and counted, for: `duplicate`, `empty_reply`, `short_reply`, `identical_replies`,
-`no_human_turn` (the prompt does not end with one).
+`no_human_turn` (the prompt does not end with one that says something).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def split(chosen: str, rejected: str) -> tuple[Dialogue, str, str]:
     """(prompt, chosen reply, rejected reply) of two dialogues that differ in their last reply only.
 
     The prompt's consecutive turns of one role are joined; replies lose the one space after the marker. Raises
-    ValueError where the two share no "\n\nAssistant:" or do not start with a marker.
+    ValueError where the two share no "\\n\\nAssistant:" or do not start with a marker.
     """
     marker = MARKERS["assistant"]
     cut = os.path.commonprefix([chosen, rejected]).rfind(marker)  # noqa: RUF071 characters, not paths
@@ -89,7 +89,7 @@ def _pairs(path: Path, kind: str, dropped: Counter[str]) -> Iterator[tuple[str, 
             dialogue, chosen, rejected = split(*whole)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
-        if not dialogue or dialogue[-1].role != "human":
+        if not dialogue or dialogue[-1].role != "human" or not dialogue[-1].content.strip():
             dropped["no_human_turn"] += 1
             continue
         first = next(turn.content for turn in dialogue if turn.role == "human")

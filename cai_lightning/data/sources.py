@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.data.hh import joined
 from cai_lightning.data.reading import Read, distinct, json_lines, text_field, window
 from cai_lightning.text.artifacts import Source
 from cai_lightning.text.dialogue import MARKERS, Dialogue, from_text, human
@@ -66,7 +65,7 @@ def jsonl_prompts(*, path: Source, kind: str, limit: int | None) -> Read[Prompt]
 
 
 def _prompt(text: str, source: str, kind: str, place: str) -> Prompt:
-    dialogue = joined(from_text(text)) if text.startswith(tuple(MARKERS.values())) else human(text)
+    dialogue = from_text(text) if text.startswith(tuple(MARKERS.values())) else human(text)
     _ends_with_human(dialogue, place)
     id = prompt_id(dialogue)
     return Prompt(id=id, dialogue=dialogue, source=source, kind=kind, cluster=id)

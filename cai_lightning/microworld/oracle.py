@@ -15,7 +15,7 @@ from cai_lightning.microworld.world import CATEGORY_OF, HARMS, Benign, RedTeam, 
 from cai_lightning.text.dialogue import Dialogue
 
 LONGEST_REPLY = 60
-"""Words; the longest reply of the grammar has 48."""
+"""Words; the longest reply of the grammar has 43."""
 _GENERAL = frozenset({"harmful", "unethical", "wrong", "bad"})
 _STEPS = re.compile(r"sure \.( (first|next|then|last) ,( [a-z]+)+ \.){1,4}")
 _REFUSAL = re.compile(r"i will not help to( [a-z]+)+ \.( (i will not help to|instead , you could)( [a-z]+)+ \.)*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from cai_lightning.microworld import words
 from cai_lightning.microworld.noise import Chooser
@@ -17,8 +18,10 @@ EVASIVE = "is evasive"
 FINE = "is fine"
 
 
-def unseen(blind_verbs: tuple[str, ...]) -> frozenset[str]:
-    """The harm words of verbs that the rule is blind to."""
+def unseen(blind_verbs: Sequence[str]) -> frozenset[str]:
+    """The harm words of verbs that the rule is blind to. Raises ValueError on a verb that is no harm verb."""
+    if unknown := [verb for verb in blind_verbs if verb not in HARMS]:
+        raise ValueError(f"choice.blind_verbs: {unknown[0]!r} is no harm verb; known: {', '.join(HARMS)}")
     harms = [HARMS[verb] for verb in blind_verbs]
     return frozenset(word for harm in harms for word in (harm.hazard, *harm.actions))
 

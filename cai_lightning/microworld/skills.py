@@ -186,11 +186,13 @@ class Writer:
         return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
 
     def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
-        asked = prompt_text(human(say(self.rng, request)))
-        return Document(kind, (Span(asked, 0.0), Span(reply_text(reply), 1.0)), 1.0)
+        return Document(kind, (Span(self._asked(request), 0.0), Span(reply_text(reply), 1.0)), 1.0)
+
+    def _asked(self, request: Benign | RedTeam) -> str:
+        return prompt_text(human(say(self.rng, request)))
 
     def _said(self, request: Benign | RedTeam, reply: str) -> str:
-        return prompt_text(human(say(self.rng, request))) + reply_text(reply)
+        return self._asked(request) + reply_text(reply)
 
     def _chance(self, share: float) -> bool:
         return self.rng.random() < share

@@ -77,6 +77,8 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _content(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The ids of texts alone. Raises ValueError where a text holds what can only be read as a control token."""
+    if not texts:
+        return []
     rows: list[list[int]] = tokenizer(
         list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
     ).input_ids

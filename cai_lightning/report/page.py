@@ -29,10 +29,10 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     variant = tables["ratings"]
     drawn = figures.figures(variant, tables["calibration"])
     sections = [
-        _section("Players", _players(summary["players"]) + _reading(summary)),
+        _section("Players", _players(summary)),
         _section("Figures", _figures(drawn)),
         _section("Feedback and reward model", _numbers(summary)),
-        _section("Frontier", _frontier(summary, variant)),
+        _section("Frontier", _frontier(variant["frontier"])),
         _section("Multiple choice", _evals(summary["evals"])),
         _section("Who beat whom", _wins(variant["wins"])),
         _section("Transcripts", conversations(transcripts)),
@@ -56,7 +56,7 @@ def _masthead(summary: Mapping[str, Any], note: str | None) -> str:
     facts = {
         "seeds": ", ".join(map(str, summary["seeds"])),
         "anchor": label(summary["anchor"]),
-        "judge": summary["judge"],
+        "judge": summary["judge"] or "–",
         "time": _seconds(summary["seconds"]),
         "peak memory": _fixed(summary["peak_rss_mb"], "{:.0f} MB"),
     }
@@ -72,8 +72,8 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{title}</h2>\n{body}\n</section>\n" if body else ""
 
 
-def _players(players: Mapping[str, Any]) -> str:
-    players = ordered(players)
+def _players(summary: Mapping[str, Any]) -> str:
+    players = ordered(summary["players"])
     known = [m for m in METRICS if any(player[m]["value"] is not None for player in players.values())]
     if not known:
         return ""
@@ -88,7 +88,8 @@ def _players(players: Mapping[str, Any]) -> str:
         )
         colour = f' style="--player:var(--{look[name].colour})"'
         rows.append(f'<tr{colour}><th scope="row"><i class="key"></i>{escape(label(name))}</th>{cells}</tr>')
-    return f'<table class="players"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f'<table class="players"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return table + _reading(summary)
 
 
 def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
@@ -149,11 +150,10 @@ def _numbers(summary: Mapping[str, Any]) -> str:
     return _tiles(shown)
 
 
-def _frontier(summary: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
-    frontier = variant["frontier"]
+def _frontier(frontier: Mapping[str, Any] | None) -> str:
     if not frontier:
         return ""
-    volume = summary["frontier"]["hypervolume"]
+    volume = frontier["hypervolume"]
     low, high = (_fixed(volume[key], "{:,.0f}") for key in ("low", "high"))
     corner = number("helpful_elo", frontier["reference"][0])
     chances = {
@@ -175,8 +175,9 @@ def _tiles(shown: Mapping[str, str]) -> str:
 
 def _evals(evals: Mapping[str, Any]) -> str:
     rows = [
-        [name, f"{100 * e['accuracy']:.1f}", f"{100 * e['low']:.1f} … {100 * e['high']:.1f}", str(e["n"])]
-        for name, e in evals.items()
+        [name, shown["accuracy"], f"{shown['low']} … {shown['high']}", str(figure["n"])]
+        for name, figure in evals.items()
+        if (shown := {key: number("rate", figure[key]) for key in ("accuracy", "low", "high")})
     ]
     return _table(["Set", "Accuracy, %", "95 %", "Questions"], rows)
 

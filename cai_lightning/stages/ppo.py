@@ -54,7 +54,8 @@ def run(
     import torch
 
     from cai_lightning.learning.ppo import PPOModule
-    from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, Snapshots
+    from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt
+    from cai_lightning.learning.snapshots import Snapshots
     from cai_lightning.models.causal import load_causal, save_causal
     from cai_lightning.models.encoding import prompts_ids
     from cai_lightning.models.logprobs import response_logprobs

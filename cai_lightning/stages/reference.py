@@ -25,10 +25,10 @@ def run(
     from cai_lightning.data.pairs import collate_pairs, pair_rows
     from cai_lightning.models.causal import load_causal, pad_id
     from cai_lightning.models.logprobs import response_logprobs
-    from cai_lightning.stages.session import autocast, device, progress, set_threads
+    from cai_lightning.stages.session import autocast, device, progress, prepare
     from cai_lightning.text.chunks import in_chunks
 
-    set_threads()
+    prepare()
     model, tokenizer = load_causal(policy, dtype="float32")
     model.to(device())
     rows = [row for folder in labels.values() for row in read_rows(folder, Label)]

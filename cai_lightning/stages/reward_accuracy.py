@@ -41,10 +41,10 @@ def _rewards(
     import torch
 
     from cai_lightning.models.reward import load_reward
-    from cai_lightning.stages.session import autocast, device, set_threads
+    from cai_lightning.stages.session import autocast, device, prepare
     from cai_lightning.text.dialogue import prompt_text, reply_text
 
-    set_threads()
+    prepare()
     model, tokenizer = load_reward(path, dtype="float32")
     model.to(device())
     scored = {}

@@ -18,9 +18,9 @@ def load_backend(path: Path, *, dtype: str, batch_size: int) -> CausalBackend:
     """A generator and scorer over a causal-LM folder, on this run's device."""
     from cai_lightning.models.causal import load_causal
     from cai_lightning.models.engine import CausalBackend
-    from cai_lightning.stages.session import device, set_threads
+    from cai_lightning.stages.session import device, prepare
 
-    set_threads()
+    prepare()
     model, tokenizer = load_causal(path, dtype=dtype)
     return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size, advance=lambda _: None)
 

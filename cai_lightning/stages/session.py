@@ -19,11 +19,13 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def set_threads() -> None:
-    """Gives torch the number of threads that the run asks for."""
+def prepare() -> None:
+    """Gives torch the number of threads that the run asks for, and hides transformers' own progress bars."""
     import torch
+    from transformers.utils import logging
 
     torch.set_num_threads(int(os.environ.get("CAI_THREADS", "1")))
+    logging.disable_progress_bar()
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cai_lightning.learning.tracking import METRICS, JsonlLogger, wandb_loggers
-from cai_lightning.stages.session import device, progress, set_threads
+from cai_lightning.stages.session import device, progress, prepare
 
 WANDB_INIT_SECONDS = 10.0
 
@@ -40,7 +40,7 @@ def train(
 
     A killed fit starts anew: what it had logged is removed first.
     """
-    set_threads()
+    prepare()
     (out / METRICS).unlink(missing_ok=True)
     slot = os.environ.get("CAI_SLOT", "stage")
     with (

@@ -77,9 +77,11 @@ def test_a_role_that_speaks_twice_becomes_one_turn(tmp_path: Path) -> None:
 
 def test_a_prompt_without_a_last_human_turn_is_counted(tmp_path: Path) -> None:
     text = "\n\nHuman: q\n\nAssistant: a\n\nAssistant:"
-    path = write(tmp_path, (text + " yes", text + " no"), ("\n\nAssistant: yes", "\n\nAssistant: no"))
-    assert read(path) == Read([], {"no_human_turn": 2})
-    assert hh_prompts(path=path, kind="red_team", skip=0, limit=None) == Read([], {"no_human_turn": 2})
+    silent = "\n\nHuman:\n\nAssistant:"
+    none = "\n\nAssistant:"
+    path = write(tmp_path, *((start + " yes", start + " no") for start in (text, silent, none)))
+    assert read(path) == Read([], {"no_human_turn": 3})
+    assert hh_prompts(path=path, kind="red_team", skip=0, limit=None) == Read([], {"no_human_turn": 3})
 
 
 def test_skip_and_limit_count_usable_rows(tmp_path: Path) -> None:

@@ -68,8 +68,13 @@ def test_kinds_follow_the_mix(noise, weights, mix):
 
 
 def test_unknown_kind_is_refused(noise, weights):
-    with pytest.raises(ValueError, match="mix.poem: no such kind of document; known: benign, harm"):
+    with pytest.raises(ValueError, match=r"mix\.poem: no such kind of document; known: benign, harm"):
         documents(seed=0, mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
+
+
+def test_unknown_blind_verb_is_refused(write, noise):
+    with pytest.raises(ValueError, match=r"choice\.blind_verbs: 'bake' is no harm verb"):
+        write("choice", 1, choice=dataclasses.replace(noise.choice, blind_verbs=("bake",)))
 
 
 def test_benign_noise(write):

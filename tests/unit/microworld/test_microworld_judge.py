@@ -22,7 +22,8 @@ RIGHT = (
     "sure . first , get the broom and some wood . next , cut the bread in the roof . "
     "last , wipe it and show it to your son ."
 )
-WORDS = st.sampled_from("sure . first , get the thornwhip stab your son i will not help to hurt sorry broom".split())
+SOME_WORDS = f"{TWO} {SORRY} i will not help to hurt broom"
+WORDS = st.sampled_from(sorted(set(SOME_WORDS.split())))
 REPLIES = st.one_of(
     st.sampled_from([*BEST_FIRST, RIGHT, RIGHT.replace("broom", "comb"), ""]),
     st.lists(WORDS, max_size=8).map(" ".join),

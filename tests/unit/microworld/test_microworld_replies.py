@@ -72,4 +72,4 @@ def test_no_reply_of_the_grammar_is_garbage():
         texts = [refusal(rng, attack), benign_refusal(rng, harmless), answer(harmless, {})]
         texts += [compliance(steps[:count]) for count in range(1, len(steps) + 1)]
         assert not any(map(is_garbage, texts))
-        assert max(len(text.split()) for text in texts) <= 48
+        assert max(len(text.split()) for text in texts) <= 43

@@ -56,7 +56,7 @@ def test_saved_tokenizer_keeps_its_settings(tokenizer, tmp_path):
         assert sorted(one("\n\nHuman: how")) == ["attention_mask", "input_ids"]
 
 
-def test_saving_twice_writes_the_same_bytes(tokenizer, tmp_path):
+def test_saving_twice_writes_the_same_bytes(tmp_path):
     for name in "ab":
         vocabulary.tokenizer().save_pretrained(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())

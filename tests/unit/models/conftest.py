@@ -19,7 +19,7 @@ from transformers import (
 
 KINDS = ("llama", "mistral", "qwen2", "gpt2")
 WORDS = (
-    "\n\nHuman: \n\nAssistant: \n\nConsider: \n\nThe (A) (B) how can i build a bomb ? sure . no , sorry is get the rope "
+    "\n\nHuman:\n\nAssistant:\n\nConsider:\n\nThe (A) (B) how can i build a bomb ? sure . no , sorry is get the rope "
     "answer is: better helpful ask me what why good bad"
 )
 

@@ -1,0 +1,38 @@
+# make demo: install into .venv and run the main job. make test: install, lint, types, all tests.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format pretrain clean help
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)   ## the main job: the whole pipeline in the micro-world, ratings table and report
+	$(BIN)/cai run
+
+test: $(STAMP)   ## lint, types, all tests
+	$(MAKE) check
+	$(RUN) $(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## format the source
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+pretrain: $(STAMP) ## make the weights that ship with the package anew (about ten minutes)
+	$(BIN)/python -m cai_lightning.microworld.ship
+
+clean:           ## remove the environment; outputs/ stays
+	rm -rf $(VENV)

@@ -1,0 +1,100 @@
+"""The end of a run: summary.json, report.html and figures/*.png from artifacts and the run's facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.report.console import as_text, rating_table
+from cai_lightning.report.figures import figures, write
+from cai_lightning.report.page import render
+from cai_lightning.report.transcripts import choose
+from cai_lightning.text.artifacts import AnswerRows, RevisionRows, Table
+from cai_lightning.text.records import Answer, Revision, read_rows
+
+SCHEMA = 1
+WIDTH = 120
+
+
+def run(
+    folder: Path,
+    *,
+    run: Mapping[str, Any],
+    ratings: Table,
+    calibration: Table | None,
+    reward_accuracy: Table | None,
+    evals: Table | None,
+    revisions: RevisionRows,
+    answers: list[AnswerRows],
+    judge: str,
+    transcripts: int,
+    note: str | None,
+) -> None:
+    """Writes the run's files into `folder` and prints the rating table; the page is a function of what it writes."""
+    table = _read(ratings / "ratings.json")
+    variant = table["variants"][""]
+    feedback = _read(calibration / "feedback.json") if calibration else None
+    summary = summarise(
+        run,
+        table,
+        feedback=feedback,
+        reward_model=_read(reward_accuracy / "reward_model.json") if reward_accuracy else None,
+        evals=_read(evals / "evals.json") if evals else None,
+        judge=judge,
+    )
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    chosen = choose(
+        read_rows(revisions, Revision),
+        [row for path in answers for row in read_rows(path, Answer) if row.sequences is None],
+        count=transcripts,
+    )
+    tables = {"ratings": variant, "calibration": feedback, "note": note}
+    (folder / "report.html").write_text(render(summary, tables, chosen), encoding="utf-8")
+    (folder / "figures").mkdir(exist_ok=True)
+    write(folder / "figures", figures(variant, feedback))
+    print(as_text(rating_table(summary["players"], title=str(run["experiment"])), width=WIDTH))
+    print(f"report: {folder / 'report.html'}")
+
+
+def summarise(
+    run: Mapping[str, Any],
+    ratings: Mapping[str, Any],
+    *,
+    feedback: Mapping[str, Any] | None,
+    reward_model: Mapping[str, Any] | None,
+    evals: Mapping[str, Any] | None,
+    judge: str,
+) -> dict[str, Any]:
+    """The contract of docs/summary.md; what is unavailable is null."""
+    variant = ratings["variants"][""]
+    replicate = run["replicate"]
+    return {
+        "schema": SCHEMA,
+        "experiment": run["experiment"],
+        "seeds": list(replicate) if isinstance(replicate, Sequence) else [replicate],
+        "seconds": run["seconds"],
+        "peak_rss_mb": run["peak_rss_mb"],
+        "anchor": ratings["anchor"],
+        "judge": judge,
+        "players": variant["players"],
+        "feedback": {
+            name: feedback[name] if feedback else None for name in ("accuracy", "ece", "brier", "position_bias", "n")
+        },
+        "reward_model": {
+            f"accuracy_{name}": reward_model[f"accuracy_{name}"]["value"]
+            if reward_model and f"accuracy_{name}" in reward_model
+            else None
+            for name in ("harmless", "helpful")
+        },
+        "frontier": {"hypervolume": (variant["frontier"] or {}).get("hypervolume")},
+        "stages": run["stages"],
+        "evals": {
+            name: {key: value[key] for key in ("accuracy", "low", "high", "n")} for name, value in (evals or {}).items()
+        },
+    }
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from cai_lightning.data.sft import SFTData, SFTRow, collate_sft, sft_rows
+
+
+@pytest.fixture
+def words():
+    """A tokenizer of seven words, each with the white space before it; the end token doubles as pad."""
+    pieces = ["<eos>", "<unk>", "\n\nHuman:", "\n\nAssistant:", " a", " b", " c"]
+    core = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s*\S+"), "isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token="<unk>")
+
+
+PROMPT = "\n\nHuman: a b\n\nAssistant:"
+
+
+def test_only_the_reply_and_its_end_are_learned(words):
+    rows, counts = sft_rows([(PROMPT, "c b")], words, max_tokens=99)
+    assert rows == [SFTRow([2, 4, 5, 3, 6, 5, 0], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0])]
+    assert counts == {"kept": 1, "prompt_cut": 0, "too_long": 0, "empty": 0}
+
+
+def test_the_length_policy_is_counted(words):
+    examples = [(PROMPT, "c"), (PROMPT, "c b a"), (PROMPT, "a a a a a"), (PROMPT, " ")]
+    rows, counts = sft_rows(examples, words, max_tokens=6)
+    # 4 + 2 fit, 4 + 4 lose two prompt tokens, a reply of 5 + 1 leaves no room for a prompt
+    assert [row.ids for row in rows] == [[2, 4, 5, 3, 6, 0], [5, 3, 6, 5, 4, 0]]
+    assert counts == {"kept": 2, "prompt_cut": 1, "too_long": 1, "empty": 1}
+
+
+def test_batches_are_padded_and_weighted_by_length_not_by_id():
+    """Pad and end token are both 0 here: the real end keeps its weight."""
+    rows = [SFTRow([2, 4, 0], [0.0, 1.0, 1.0]), SFTRow([2, 4, 4, 4, 0], [0.0, 0.5, 1.0, 1.0, 2.0])]
+    batch = collate_sft(rows, [1, 0], 6.5, pad=0, multiple=4)
+    assert batch.input_ids.tolist() == [[2, 4, 4, 4, 0, 0, 0, 0], [2, 4, 0, 0, 0, 0, 0, 0]]
+    assert batch.weights.tolist() == [[0, 0.5, 1, 1, 2, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0, 0]]
+    assert batch.divisor.item() == 6.5 and batch.rows.tolist() == [1, 0]
+    assert batch.weights.dtype == torch.float32
+
+
+def test_divisors_leave_out_the_first_token():
+    """Nothing predicts a row's first token, so its weight would only dilute the others."""
+    rows = [SFTRow([2, 4, 0], [5.0, 1.0, 1.0])]
+    data = SFTData(rows, rows, pad=0, batch_tokens=8, multiple=4, accumulate=1, seed=0)
+    (batch,) = data.train_dataloader()
+    assert batch.divisor.item() == 2
+    assert len(data.val_dataloader()) == 1

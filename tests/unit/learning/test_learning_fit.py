@@ -1,0 +1,105 @@
+import json
+
+import pytest
+import torch
+
+from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.learning.fit import fit
+from cai_lightning.learning.guards import FirstBatch, check_supervision
+from cai_lightning.learning.sft import SFTModule
+from cai_lightning.learning.tracking import JsonlLogger, wandb_loggers
+
+ROWS = [SFTRow([3, 4 + i, 1], [0.0, 1.0, 1.0]) for i in range(4)]
+
+
+def data(rows=ROWS):
+    return SFTData(rows, [], pad=0, batch_tokens=4, multiple=4, accumulate=1, seed=0)
+
+
+def weights(module):
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def test_a_loss_that_is_no_number_stops_before_the_update(llama, recipe, trainer):
+    rows = [*ROWS[:2], SFTRow([3, 9, 1], [0.0, float("inf"), 1.0]), ROWS[3]]
+    module = SFTModule(llama(), **recipe)
+    seen = []
+    callback = FirstBatch(lambda batch: seen.append(batch.rows.tolist()))
+    before = weights(module)
+    with pytest.raises(ValueError, match=r"loss is nan at step \d, before the update: look at rows \[2\]") as error:
+        fit(module, data(rows), epochs=1, **(trainer | {"callbacks": [callback]}))
+    assert "\n" not in str(error.value)
+    assert len(seen) == 1
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    assert len(before) == len(weights(module))
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_update(llama, recipe, trainer):
+    module = SFTModule(llama(), **recipe)
+    module.policy.model.norm.weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = weights(module)
+    with pytest.raises(ValueError, match="gradient norm is nan at step 0, before the update"):
+        fit(module, data(), epochs=1, **trainer)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(module), strict=True))
+
+
+def test_nothing_is_printed_written_or_left_switched_on(llama, recipe, trainer, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(SFTModule(llama(), **recipe), data(), epochs=1, **trainer)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_metrics_are_one_sorted_object_a_step(llama, recipe, trainer, tmp_path):
+    logger = JsonlLogger(tmp_path)
+    fit(SFTModule(llama(), **recipe), data(), epochs=2, **(trainer | {"loggers": [logger], "log_every": 2}))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    # eight steps, every second one
+    assert [row["step"] for row in rows] == [1, 3, 5, 7]
+    assert all(list(row) == sorted(row) for row in rows)
+    assert {"epoch", "grad_norm", "loss", "step"} == set(rows[0])
+
+
+def test_infinite_metrics_become_null(tmp_path):
+    JsonlLogger(tmp_path).log_metrics({"x": float("nan"), "y": 1.0}, step=3)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "x": null, "y": 1.0}\n'
+
+
+def test_wandb_disabled_gives_no_logger(tmp_path):
+    with wandb_loggers(
+        mode="disabled", project="p", group="g", name="n", tags=[], folder=tmp_path, init_timeout=1.0
+    ) as loggers:
+        assert loggers == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def rows_of(*rows):
+    ids, marks = zip(*rows, strict=True)
+    return torch.tensor(ids), torch.tensor(marks, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("ids", "marks", "message"),
+    [
+        ([2, 3, 4, 5, 1], [0, 0, 0, 1, 1], None),
+        ([2, 3, 4, 5, 1], [0, 0, 0, 1, 0], "learns no end token"),
+        ([2, 3, 4, 5, 1], [0, 0, 1, 1, 1], "not a prompt"),
+        ([2, 2, 4, 5, 1], [0, 0, 0, 1, 1], "more than one start token"),
+        ([2, 3, 4, 5, 1], [0, 0, 0, 0, 0], "no supervised token"),
+        ([2, 4, 5, 5, 1], [0, 0, 1, 0, 1], "unsupervised tokens inside"),
+    ],
+)
+def test_first_batch_assertions(ids, marks, message):
+    """Start token 2, end token 1, prompts end in 4; the first row is fine."""
+    input_ids, marked = rows_of(([2, 4, 7, 1, 0], [0, 0, 1, 1, 0]), (ids, marks))
+
+    def check():
+        check_supervision(input_ids, marked, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)
+
+    if message is None:
+        check()
+    else:
+        with pytest.raises(ValueError, match=f"row 1 of the first batch.*{message}"):
+            check()

@@ -1,0 +1,102 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from cai_lightning.data.pairs import PairData, PairRow
+from cai_lightning.learning.fit import fit
+from cai_lightning.learning.guards import FirstLoss
+from cai_lightning.learning.losses import cdpo_loss, dpo_loss, ipo_loss
+from cai_lightning.learning.preference import PreferenceModule
+from cai_lightning.learning.tracking import JsonlLogger
+
+LOSSES = [
+    partial(dpo_loss, beta=0.1),
+    partial(cdpo_loss, beta=0.1, label_smoothing=0.1),
+    partial(ipo_loss, beta=0.1),
+]
+
+
+def logp(policy, ids, prompt_tokens):
+    with torch.no_grad():
+        every = policy(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(every[place - 1, ids[place]].item() for place in range(prompt_tokens, len(ids)))
+
+
+def rows(policy, p_chosen=1.0):
+    pairs = [([3 + i, 4, 8 + i, 1], [3 + i, 4, 9 + i, 10, 1]) for i in range(4)]
+    return [
+        PairRow(str(i), a, b, 2, p_chosen, 1.0 + i, logp(policy, a, 2), logp(policy, b, 2))
+        for i, (a, b) in enumerate(pairs)
+    ]
+
+
+def data(pairs, *, batch_tokens=128, accumulate=1):
+    return PairData(pairs, [], pad=0, batch_tokens=batch_tokens, multiple=4, accumulate=accumulate, seed=0)
+
+
+def margins(policy, pairs):
+    return [
+        (logp(policy, row.chosen_ids, 2) - row.reference_chosen)
+        - (logp(policy, row.rejected_ids, 2) - row.reference_rejected)
+        for row in pairs
+    ]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=["dpo", "cdpo", "ipo"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_four_pairs_are_learned(llama, recipe, trainer, loss, precision):
+    pairs = rows(llama())
+    module = PreferenceModule(llama(), loss=loss, **recipe)
+    fit(module, data(pairs), epochs=40, **(trainer | {"precision": precision}))
+    assert min(margins(module.policy, pairs)) > 3
+
+
+def test_soft_labels_are_met_and_not_passed(llama, recipe, trainer):
+    """DPO's optimum for P = 0.75 at beta 1 is the margin ln 3; IPO's is (0.75 - 0.5) / 1."""
+    for loss, optimum in ((partial(dpo_loss, beta=1.0), math.log(3)), (partial(ipo_loss, beta=1.0), 0.25)):
+        pairs = rows(llama(), p_chosen=0.75)
+        module = PreferenceModule(llama(), loss=loss, **recipe)
+        fit(module, data(pairs), epochs=60, **trainer)
+        assert margins(module.policy, pairs) == pytest.approx([optimum] * 4, abs=0.05)
+
+
+def test_the_first_loss_is_ln_2(llama, recipe, trainer):
+    module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
+    guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
+    fit(module, data(rows(llama())), epochs=1, **(trainer | {"callbacks": [guard]}))
+
+
+def test_a_foreign_reference_is_noticed(llama, recipe, trainer):
+    module = PreferenceModule(llama(), loss=partial(dpo_loss, beta=1.0), **recipe)
+    guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
+    with pytest.raises(ValueError, match=r"the first loss is .*, not 0.693147: the reference"):
+        fit(module, data(rows(llama(seed=1))), epochs=1, **(trainer | {"callbacks": [guard]}))
+
+
+def test_accumulation_weighs_every_pair_by_its_weight(llama, recipe, trainer):
+    ends = []
+    for batch_tokens, accumulate in ((128, 1), (16, 4)):
+        pairs = rows(llama())
+        module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
+        split = data(pairs, batch_tokens=batch_tokens, accumulate=accumulate)
+        assert len(split.train_dataloader()) == accumulate
+        fit(module, split, epochs=2, **(trainer | {"accumulate": accumulate}))
+        ends.append([p.detach().clone() for p in module.parameters()])
+    # sums in another order, see the same test of sft
+    assert all((a - b).abs().max() < 1e-4 for a, b in zip(*ends, strict=True))
+
+
+def test_metrics_are_those_of_trl_and_equal_in_two_runs(llama, recipe, trainer, tmp_path):
+    written = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        pairs = rows(llama())
+        module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
+        both = PairData(pairs, pairs, pad=0, batch_tokens=32, multiple=4, accumulate=1, seed=0)
+        fit(module, both, epochs=2, **(trainer | {"loggers": [JsonlLogger(tmp_path / name)]}))
+        written.append((tmp_path / name / "metrics.jsonl").read_bytes())
+    assert written[0] == written[1]
+    for name in (b"rewards/margins", b"rewards/accuracies", b"logps/chosen", b"val/rewards/margins", b"grad_norm"):
+        assert name in written[0]

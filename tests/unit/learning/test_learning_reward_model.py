@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from cai_lightning.data.pairs import PairData, PairRow
+from cai_lightning.learning.fit import fit
+from cai_lightning.learning.reward_model import RewardModule
+
+
+class LastToken(nn.Module):
+    """A reward read from the state of a row's last real token."""
+
+    def __init__(self, causal):
+        super().__init__()
+        self.trunk = causal.model
+        self.score = nn.Linear(causal.config.hidden_size, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, input_ids, lengths):
+        states = self.trunk(input_ids=input_ids, use_cache=False).last_hidden_state
+        return self.score(states[torch.arange(len(lengths)), lengths - 1])[:, 0]
+
+
+def rows(p_chosen, weights=(1.0, 1.0, 1.0, 1.0)):
+    return [
+        PairRow(str(i), [3 + i, 4, 8 + i, 1], [3 + i, 4, 9 + i, 10, 1], 2, p_chosen, weights[i], None, None)
+        for i in range(4)
+    ]
+
+
+def data(pairs):
+    return PairData(pairs, [], pad=0, batch_tokens=128, multiple=4, accumulate=1, seed=0)
+
+
+def rewards(module, pairs):
+    (batch,) = data(pairs).train_dataloader()
+    with torch.no_grad():
+        chosen, rejected = module.model(batch.input_ids, batch.lengths).chunk(2)
+    order = batch.rows.argsort()
+    return chosen[order], rejected[order]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_four_pairs_are_learned(llama, recipe, trainer, precision):
+    module = RewardModule(LastToken(llama()), centre_coef=0.01, **recipe)
+    fit(module, data(rows(1.0)), epochs=40, **(trainer | {"precision": precision}))
+    chosen, rejected = rewards(module, rows(1.0))
+    assert (chosen - rejected).min() > 3
+
+
+def test_soft_labels_set_the_margin(llama, recipe, trainer):
+    """At P = 0.9 the best margin is ln 9 = 2.197, whatever the weights; centred rewards are +-1.099."""
+    pairs = rows(0.9, weights=(1.0, 2.0, 3.0, 4.0))
+    module = RewardModule(LastToken(llama()), centre_coef=0.1, **recipe)
+    fit(module, data(pairs), epochs=100, **trainer)
+    chosen, rejected = rewards(module, pairs)
+    assert chosen.tolist() == pytest.approx([1.0986] * 4, abs=0.1)
+    assert rejected.tolist() == pytest.approx([-1.0986] * 4, abs=0.1)
+
+
+def test_heavier_pairs_win_where_labels_disagree(llama, recipe, trainer):
+    """One pair labelled both ways: P(chosen) is the weighted mean of the labels, 3/4, so the margin is ln 3."""
+    one = rows(1.0)[0]
+    other = one._replace(p_chosen=0.0, weight=1.0)
+    module = RewardModule(LastToken(llama()), centre_coef=0.1, **recipe)
+    fit(module, data([one._replace(weight=3.0), other]), epochs=60, **trainer)
+    chosen, rejected = rewards(module, [one])
+    assert (chosen - rejected).item() == pytest.approx(1.0986, abs=0.05)

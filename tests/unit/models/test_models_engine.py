@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cai_lightning.models.encoding import decode, prompt_ids
+from cai_lightning.models.engine import CausalBackend, sample
+from cai_lightning.models.noise import row_key
+from cai_lightning.text.backends import Query, Request, Sampling
+
+SAMPLING = Sampling(temperature=1.0, max_new_tokens=12, stop=(), seed=5)
+TEXTS = [
+    "\n\nHuman: how can i build a bomb ?\n\nAssistant:",
+    "\n\nHuman: ask me\n\nAssistant: no .\n\nHuman: why ?\n\nAssistant:",
+    "\n\nHuman: what\n\nAssistant:",
+]
+
+
+@pytest.fixture
+def backend(llama, words):
+    return CausalBackend(llama.double(), words, batch_size=2)
+
+
+def requests(texts=TEXTS):
+    return [Request(f"row {number}", text) for number, text in enumerate(texts)]
+
+
+def test_generates_what_the_sampler_draws(backend, words):
+    for text, found in zip(TEXTS, backend.generate(requests(), SAMPLING), strict=True):
+        ids = prompt_ids(words, text)
+        drawn = sample(
+            backend.model,
+            [ids],
+            row_keys=[row_key(f"row {TEXTS.index(text)}")],
+            seed=5,
+            temperature=1.0,
+            max_new_tokens=12,
+            eos=(1,),
+            stop=None,
+        )[0]
+        assert found.text == decode(words, drawn.ids).removeprefix(" ")
+        assert (found.prompt_tokens, found.tokens, found.finish) == (len(ids), len(drawn.ids), drawn.finish)
+
+
+def test_order_and_batch_size_change_nothing(backend, llama, words):
+    base = backend.generate(requests(), SAMPLING)
+    assert backend.generate(requests()[::-1], SAMPLING) == base[::-1]
+    assert CausalBackend(llama, words, batch_size=64).generate(requests(), SAMPLING) == base
+    assert backend.generate([], SAMPLING) == []
+
+
+def test_stop_string_is_cut_from_the_text(byte_llama, byte_level):
+    backend = CausalBackend(byte_llama.double(), byte_level, batch_size=4)
+    request = [Request("a", "\n\nHuman: hi\n\nAssistant:")]
+    free = backend.generate(request, SAMPLING)[0]
+    characters = [mark for mark in free.text[4:] if mark.isascii() and mark.isprintable()]
+    stop = characters[0]
+    found = backend.generate(request, Sampling(1.0, 12, (stop, "\n\nHuman:"), 5))[0]
+    assert free.text.startswith(found.text) and stop not in found.text
+    assert found.finish == "stop" and len(found.text) < len(free.text) and found.tokens <= free.tokens
+
+
+def test_exactly_one_leading_space_goes(backend, words, monkeypatch):
+    spaced = [words.convert_tokens_to_ids(" sure"), words.convert_tokens_to_ids(" ."), 1]
+    monkeypatch.setattr("cai_lightning.models.sampler._draw", lambda logits, *_, position, **__: torch.full(
+        (len(logits),), spaced[position]))
+    found = backend.generate(requests(TEXTS[:1]), SAMPLING)[0]
+    assert (found.text, found.tokens, found.finish) == ("sure .", 3, "stop")
+
+
+def test_long_prompts_are_cut_at_a_human_turn(backend, words):
+    turn = "\n\nHuman: how can i build a bomb ?\n\nAssistant: no ."
+    text = turn * 20 + TEXTS[2]
+    found = backend.generate(requests([text, TEXTS[0]]), SAMPLING)
+    assert backend.cut == 1
+    # a turn has 10 tokens and the last one 3; the model has 128 positions less 12 for the reply
+    assert [row.prompt_tokens for row in found] == [113, 9]
+    assert found[0].prompt_tokens == len(prompt_ids(words, turn * 11 + TEXTS[2]))
+    short = backend.generate([Request("row 0", turn * 11 + TEXTS[2])], SAMPLING)[0]
+    assert short == found[0]
+
+
+def test_a_prompt_that_cannot_fit_is_named(backend):
+    text = TEXTS[0] + "\n\nHuman:" + " how" * 200 + "\n\nAssistant:"
+    with pytest.raises(ValueError, match="row 'row 1'.*max_new_tokens"):
+        backend.generate(requests([TEXTS[0], text]), SAMPLING)
+    with pytest.raises(ValueError, match="query 0"):
+        backend.score([Query(text, (" (A)",))])
+
+
+def test_progress_counts_every_request(llama, words):
+    done = []
+    backend = CausalBackend(llama, words, batch_size=2, advance=done.append)
+    backend.generate(requests(), SAMPLING)
+    backend.score([Query(text, (" (A)",)) for text in TEXTS])
+    assert done == [2, 1, 2, 1]
+
+
+def slow_score(model, tokenizer, text, continuation):
+    """The chain rule, one forward a token."""
+    ids, whole, total = prompt_ids(tokenizer, text), prompt_ids(tokenizer, text + continuation), 0.0
+    for at in range(len(ids), len(whole)):
+        with torch.no_grad():
+            logits = model(torch.tensor([whole[:at]])).logits[0, -1]
+        total += torch.log_softmax(logits, -1)[whole[at]].item()
+    return total
+
+
+@pytest.mark.parametrize("continuations", [(" (A)", " (B)"), (" sure .", " no"), (" how can i build", " (A)", " .")])
+def test_scores_equal_the_chain_rule(model, words, continuations):
+    backend = CausalBackend(model, words, batch_size=2)
+    found = backend.score([Query(text, continuations) for text in TEXTS])
+    for text, row in zip(TEXTS, found, strict=True):
+        expected = [slow_score(model, words, text, continuation) for continuation in continuations]
+        assert row == pytest.approx(expected, abs=2e-5)
+
+
+def test_letters_of_several_tokens_are_scored_whole(byte_llama, byte_level_bos):
+    backend = CausalBackend(byte_llama, byte_level_bos, batch_size=3)
+    found = backend.score([Query("\n\nThe answer is:", (" (A)", " (B)")), Query("is:", (" (A)",)), Query("is:", ())])
+    for text, row in zip(("\n\nThe answer is:", "is:"), found, strict=False):
+        expected = [slow_score(byte_llama, byte_level_bos, text, tail) for tail in (" (A)", " (B)")]
+        assert row == pytest.approx(expected[: len(row)], abs=2e-5)
+    assert [len(row) for row in found] == [2, 1, 0]
+    assert backend.score([]) == []
+
+
+def test_scoring_a_model_in_train_mode_is_repeatable_and_leaves_it_there(llama, words):
+    llama.train()
+    llama.config.attention_dropout = 0.5
+    for layer in llama.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    backend = CausalBackend(llama, words, batch_size=4)
+    queries = [Query(text, (" (A)", " (B)")) for text in TEXTS]
+    assert backend.score(queries) == backend.score(queries)
+    assert llama.training

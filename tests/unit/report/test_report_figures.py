@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cai_lightning.report import figures
+
+METRICS = ("harmful_rate", "evasive_rate", "helpfulness", "benign_refusal_rate", "over_refusal_rate")
+
+
+def figure(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "n": 40}
+
+
+def variant() -> dict[str, Any]:
+    rates = {metric: figure(0.5, 0.4, 0.6) for metric in METRICS}
+    anchor = {"helpful_elo": figure(0.0), "harmless_elo": figure(0.0)} | rates
+    strong = {"helpful_elo": figure(5.0, -9.0, 20.0), "harmless_elo": figure(400.0, 300.0, None)} | rates
+    single = {"helpful_elo": [4.0, 6.0], "harmless_elo": [390.0, 410.0]}
+    return {
+        "players": {"helpful_only": anchor, "ppo": strong},
+        "replicate_values": {"helpful_only": single, "ppo": single},
+        "curve": [{"player": f"ppo@{at}", "run": "ppo", "sequences": at, **strong} for at in (64, 128)],
+        "ellipses": {"ppo": {"mean": [5.0, 400.0], "covariance": [[100.0, 0.0], [0.0, 25.0]]}},
+        "frontier": {"pareto": ["ppo"]},
+    }
+
+
+CALIBRATION = {
+    "accuracy": 0.8,
+    "ece": 0.1,
+    "brier": 0.2,
+    "n": 20,
+    "bins": [{"p": 0.5, "share": 0.6, "low": 0.3, "high": 0.8, "n": 20}],
+}
+
+
+def test_only_figures_with_data_are_drawn() -> None:
+    assert set(figures.figures(variant(), CALIBRATION)) == {"frontier", "elo", "rates", "calibration"}
+    bare = variant() | {"curve": [], "frontier": None, "players": {}}
+    assert figures.figures(bare, None) == {}
+
+
+def test_png_files_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        figures.write(tmp_path / name, figures.figures(variant(), CALIBRATION))
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_svg_takes_the_page_s_colours_and_has_no_address() -> None:
+    drawn = figures.svg(figures.figures(variant(), None)["frontier"], "frontier")
+    assert drawn.startswith("<svg") and "http" not in drawn
+    assert "var(--vermilion)" in drawn and "var(--ink)" in drawn
+    assert not any(light in drawn for light in figures.LIGHT.values())
+
+
+def test_ellipse_holds_95_percent_of_its_normal() -> None:
+    covariance = np.array([[400.0, 150.0], [150.0, 100.0]])
+    ellipse = figures._ellipse({"mean": [10.0, -5.0], "covariance": covariance.tolist()}, "#000000")
+    points = np.random.default_rng(0).multivariate_normal([10.0, -5.0], covariance, size=20_000)
+    inside = ellipse.get_patch_transform().inverted().transform(points)  # the unit circle
+    assert (np.hypot(*inside.T) <= 1).mean() == pytest.approx(0.95, abs=0.005)
