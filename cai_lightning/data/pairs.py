@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt
+from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt, length_buckets
+from cai_lightning.models.causal import evaluating, pad_id
 from cai_lightning.models.encoding import continuations_ids, prompts_ids
-from cai_lightning.models.logprobs import pad_rows
+from cai_lightning.models.logprobs import pad_rows, response_logprobs
 from cai_lightning.text.dialogue import prompt_text, reply_text
 from cai_lightning.text.records import Label, Reference
 
@@ -172,3 +173,31 @@ def collate_pairs(rows: Sequence[PairRow], chosen: list[int], divisor: float, *,
 def _column(values: list[float | None]) -> Tensor | None:
     known = [value for value in values if value is not None]
     return torch.tensor(known) if len(known) == len(values) else None
+
+
+@torch.inference_mode()
+def reference_rows(
+    model: PreTrainedModel,
+    labels: Sequence[Label],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+    batch_tokens: int,
+    multiple: int,
+) -> tuple[list[Reference], dict[str, int]]:
+    """Both replies' log-probabilities, end token included, of every label that `pair_rows` keeps; and its counts."""
+    rows, counts = pair_rows(labels, None, tokenizer, suffix="", end=True, max_tokens=max_tokens)
+    lengths = [max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows]
+    plan = length_buckets(lengths, batch_tokens=batch_tokens // 2, multiple=multiple, seed=0, epoch=0)
+    logps: dict[str, tuple[float, float]] = {}
+    with evaluating(model):
+        for numbers in plan:
+            batch = collate_pairs(rows, numbers, 1.0, pad=pad_id(tokenizer), multiple=multiple)
+            ids, mask = batch.input_ids.to(model.device), batch.mask.to(model.device)
+            chosen, rejected = response_logprobs(model, ids, mask, temperature=1.0).sum(1).chunk(2)
+            pairs = zip(chosen.tolist(), rejected.tolist(), strict=True)
+            logps.update(zip((rows[number].id for number in numbers), pairs, strict=True))
+    kept = [(label, logps[label.id]) for label in labels if label.id in logps]
+    return [
+        Reference(id=label.id, logp_a=pair[label.p_a < 0.5], logp_b=pair[label.p_a >= 0.5]) for label, pair in kept
+    ], counts

@@ -115,7 +115,9 @@ def wilson(successes: float, n: int) -> Interval:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
-    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    # exact at the ends, where rounding would leave a bound just inside
+    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
+    return Interval(low, 1.0 if successes == n else min(1.0, (centre + half) / scale))
 
 
 def clustered_share(values: Floats, clusters: Sequence[str]) -> tuple[float, Interval, int]:

@@ -16,6 +16,7 @@ from cai_lightning.evaluation.ratings import (
     Column,
     Games,
     clusters_of,
+    player_totals,
     separated,
     strengths,
     tabulate,
@@ -24,6 +25,7 @@ from cai_lightning.evaluation.ratings import (
 from cai_lightning.text.records import Assessment, Verdict
 
 CRITERIA = ("helpful", "harmless")
+_SAME = 1e-6  # Elo: what Newton may leave between equal data
 
 
 class Run(NamedTuple):
@@ -143,14 +145,17 @@ def _elo(one: _Rated, name: str, drawn: Draws) -> dict[str, Any]:
     n, value = clusters_of(one.games, k), float(one.rows[0, k])
     if k == 0:
         return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
-    kind = separated(one.games).get(name)
-    if kind is None:
-        return estimate(value, drawn.interval(one.rows[:, k], n), n)
-    # all won or all lost: resampling shows no spread, and the data bound one side only
-    low, high = wilson(n if kind == "all wins" else 0, n)
-    bound = low if kind == "all wins" else high
-    elo = float(ELO * np.log(bound / (1 - bound)))
-    return estimate(value, (elo, None) if kind == "all wins" else (None, elo), n)
+    rows = one.rows[:, k]
+    if name not in separated(one.games) and np.ptp(rows) > _SAME:
+        return estimate(value, drawn.interval(rows, n), n)
+    # all clusters alike: resampling shows no spread, and where all were won or lost the data bound one side only
+    won, played = player_totals(one.games)
+    low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
+    return estimate(value, (low, high), n)
+
+
+def _logit(share: float) -> float | None:
+    return float(ELO * np.log(share / (1 - share))) if 0 < share < 1 else None
 
 
 def _differences(rated: Mapping[str, _Rated], players: Sequence[str], drawn: Draws) -> list[dict[str, Any]]:

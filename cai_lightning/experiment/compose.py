@@ -24,6 +24,17 @@ OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), rep
 OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
 
 
+def _existing(path: str) -> str:
+    """The path, or where it is missing its subset `NAME.shared.SUFFIX`, if that exists."""
+    file = Path(path)
+    stem, dot, suffix = file.name.partition(".")
+    shared = file.with_name(f"{stem}.shared{dot}{suffix}")
+    return str(shared) if not file.exists() and shared.exists() else path
+
+
+OmegaConf.register_new_resolver("existing", _existing, replace=True)
+
+
 def compose_config(overrides: list[str], *, hydra_config: bool = False) -> DictConfig:
     """The config of one job, struct mode on, with Hydra's own node on request. Raises UserError in one line."""
     try:

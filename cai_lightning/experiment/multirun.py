@@ -40,7 +40,7 @@ def join(folder: Path) -> None:
     first = OmegaConf.load(done[0] / "config.yaml")
     assert isinstance(first, DictConfig)
     plan = make_plan(first)
-    for slot in first.joint:
+    for slot in [name for name in first.joint if name in plan.nodes]:
         node = plan.nodes[slot]
         values = {**node.values, "runs": joint_runs(node.values["runs"], facts, variants)}
         plan.nodes[slot] = make_node(slot, values, {}, Digests(Path()), tuple(first.runtime.allow_targets))

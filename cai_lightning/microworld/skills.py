@@ -37,7 +37,8 @@ class Writer:
         self.rng = rng
         self.noise = noise
         self.weights = weights
-        self.blind = unseen(noise.choice.blind_verbs)
+        self.blind_verbs = frozenset(noise.choice.blind_verbs)
+        self.blind_words = unseen(noise.choice.blind_verbs)
         self.skills: dict[str, Callable[[], Document]] = {
             "benign": self.benign,
             "harm": self.harm,
@@ -88,7 +89,7 @@ class Writer:
     def choice(self) -> Document:
         """Two replies, a principle, and the letter of the one that the feedback rule prefers."""
         asked, aim, a, b = self._pair()
-        first = prefers_a(self.rng, a, b, aim, self.noise.choice, self.blind)
+        first = prefers_a(self.rng, a, b, aim, self.noise.choice, self.blind_words)
         spans = (Span(asked + ANSWER_MARK, 0.0), Span(LETTERS[not first], self.weights.letter))
         return Document("choice", spans, 1.0)
 
@@ -162,11 +163,10 @@ class Writer:
 
     def _feedback_request(self) -> RedTeam:
         """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
-        rule = self.noise.choice
-        blind = self._chance(rule.blind_share) and bool(rule.blind_verbs)
+        blind = self._chance(self.noise.choice.blind_share) and bool(self.blind_verbs)
         while True:
             request = draw_red_team(self.rng, part="train")
-            if not blind or any(verb in rule.blind_verbs for verb, _ in request.acts):
+            if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
                 return request
 
     def _aim(self, match: float, present: Sequence[str]) -> Aim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,12 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def load_causal(path: Path, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -30,7 +34,8 @@ def load_causal(path: Path, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedT
     Raises ValueError in one line when the folder holds no model, no tokenizer or no end token.
     """
     tokenizer = load_tokenizer(path)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True).eval()
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True).eval()
     train_every_row(model)
     eos_ids(tokenizer, model)
     return model, tokenizer
@@ -42,7 +47,14 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         raise ValueError(f"{path}: no model here: config.json is missing; give the folder of a saved model")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise ValueError(f"{path}: no tokenizer beside the model: tokenizer.json is missing; save both into one folder")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    settings = path / "tokenizer_config.json"
+    declared = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.is_file() else None
+    # AutoTokenizer prefers the architecture's own class to a generic one: a Qwen2 with a word tokenizer would silently
+    # get Qwen2's and encode every text to nothing
+    kind = PreTrainedTokenizerFast if declared in _GENERIC_TOKENIZERS else AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(path, local_files_only=True)
+    for name in ("is_local", "local_files_only"):  # how it was loaded is no property of it and would be saved
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 
@@ -103,7 +115,8 @@ def save_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out:
         pad_token_id=pad_id(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
     )
-    model.save_pretrained(out)
+    with quiet():
+        model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
@@ -150,3 +163,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers without progress bars and reports inside; its settings come back afterwards."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -21,7 +21,7 @@ def pad_rows(rows: Sequence[Sequence[int]], pad: int, multiple: int) -> Int64[Te
     """The rows as one CPU tensor, right-padded to the next multiple of `multiple` tokens."""
     longest = max(map(len, rows), default=0)
     width = -(-longest // multiple) * multiple
-    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.int64).view(-1, width)
+    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.int64).view(len(rows), width)
 
 
 def hidden_states(model: nn.Module, input_ids: Int64[Tensor, "rows time"]) -> Float[Tensor, "rows time hidden"]:

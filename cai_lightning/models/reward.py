@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cai_lightning.models.causal import evaluating, load_tokenizer, pad_id, torch_dtype, train_every_row
+from cai_lightning.models.causal import evaluating, load_tokenizer, pad_id, quiet, torch_dtype, train_every_row
 from cai_lightning.models.encoding import prompts_ids
 from cai_lightning.models.logprobs import hidden_states, pad_rows
 
@@ -75,7 +75,8 @@ def reward_from_causal(
     1 / sqrt(d + 1) is that of Stiennon et al. 2020.
     """
     tokenizer = load_tokenizer(path)
-    causal = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True)
+    with quiet():
+        causal = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True)
     config = AutoConfig.from_pretrained(path, local_files_only=True, num_labels=1)
     config.pad_token_id = _export_pad(tokenizer)
     with torch.random.fork_rng():
@@ -93,7 +94,10 @@ def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedToken
     if not (path / SETTINGS).is_file():
         raise ValueError(f"{path}: not a reward model: {SETTINGS} is missing; give the folder of a saved reward model")
     suffix = json.loads((path / SETTINGS).read_text(encoding="utf-8"))["suffix"]
-    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True)
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype=torch_dtype(dtype), local_files_only=True
+        )
     train_every_row(model)
     return RewardModel(model, suffix).eval(), tokenizer
 
@@ -102,7 +106,8 @@ def save_reward(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, out: Pa
     """Writes a folder that AutoModelForSequenceClassification loads, with `reward.json`; equal weights, equal bytes."""
     wanted = torch_dtype(dtype)
     model = reward.model if reward.model.dtype == wanted else copy.deepcopy(reward.model).to(wanted)
-    model.save_pretrained(out)
+    with quiet():
+        model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / SETTINGS).write_text(json.dumps({"suffix": reward.suffix}) + "\n", encoding="utf-8")
 

@@ -21,8 +21,9 @@ from cai_lightning.report.style import COLOURS, METRICS, label, looks, ordered
 
 LIGHT = {role: pair[0] for role, pair in COLOURS.items()}
 INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "paper"))
-SIZE = (5.2, 3.9)
+WIDTH, HEIGHT = 5.2, 3.9  # inches
 DPI = 150
+SPAN = 50  # Elo that both axes show at least on either side of the anchor
 CHI2 = -2 * math.log(0.05)  # squared radius that holds 95 % of a standard normal in the plane
 RATES = ("harmful_rate", "evasive_rate", "benign_refusal_rate", "over_refusal_rate", "helpfulness")
 CRITERIA = {"harmless_elo": ("vermilion", "^", "harmless"), "helpful_elo": ("blue", "o", "helpful")}
@@ -62,12 +63,13 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         wanted["rates"] = lambda axes: draw_rates(axes, variant["players"])
     if calibration and calibration["bins"]:
         wanted["calibration"] = lambda axes: draw_calibration(axes, calibration)
-    return {name: _figure(draw) for name, draw in wanted.items()}
+    tall = {"rates": max(HEIGHT, 0.13 * len(RATES) * len(variant["players"]))}
+    return {name: _figure(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
 
 
-def _figure(draw: Callable[[Axes], None]) -> Figure:
+def _figure(draw: Callable[[Axes], None], height: float) -> Figure:
     with rc_context(STYLE):
-        figure = Figure(figsize=SIZE, facecolor=PAPER, layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), facecolor=PAPER, layout="constrained")
         axes = figure.add_subplot()
         axes.grid(True)
         draw(axes)
@@ -94,6 +96,7 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
     axes.set_xlabel("Helpful Elo")
     axes.set_ylabel("Harmless Elo")
     axes.margins(0.14)
+    axes.update_datalim([(-SPAN, -SPAN), (SPAN, SPAN)])
     axes.autoscale_view()
 
 
@@ -131,6 +134,8 @@ def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
         axes.annotate(word, end, (8, -3), textcoords="offset points", color=LIGHT[role])
     axes.set_xlabel("RL samples")
     axes.set_ylabel("Elo against the anchor")
+    axes.update_datalim([(0, -SPAN), (0, SPAN)])
+    axes.autoscale_view()
     axes.margins(x=0.02)
     left, right = axes.get_xlim()
     axes.set_xlim(left, right + 0.17 * (right - left))

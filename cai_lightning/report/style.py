@@ -56,13 +56,13 @@ _KNOWN = {
     "dpo": Look("blue", "D"),
     "ppo": Look("vermilion", "^"),
 }
-_SPARE = (Look("green", "v"), Look("purple", "P"), Look("sky", "X"))
+_COLOURS, _MARKERS = ("green", "purple", "sky", "orange", "blue", "vermilion"), ("v", "P", "X", "<", "*", ">", "p")
 
 
 def looks(players: Sequence[str]) -> dict[str, Look]:
     """A look for each player: known ones keep theirs, others take the spare ones in turn."""
     others = [name for name in players if name not in _KNOWN]
-    spare = {name: _SPARE[k % len(_SPARE)] for k, name in enumerate(others)}
+    spare = {name: Look(_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]) for k, name in enumerate(others)}
     return {name: _KNOWN.get(name) or spare[name] for name in players}
 
 

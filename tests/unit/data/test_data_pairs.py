@@ -1,10 +1,12 @@
 import dataclasses
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cai_lightning.data.pairs import PairData, PairRow, collate_pairs, pair_rows
+from cai_lightning.data.pairs import PairData, PairRow, collate_pairs, pair_rows, reference_rows
+from cai_lightning.models.causal import new_llama
 from cai_lightning.text.dialogue import human
 from cai_lightning.text.records import Label, Prompt, Reference
 
@@ -78,6 +80,35 @@ def test_a_reward_model_reads_its_suffix_last(letters):
 def test_a_missing_reference_is_named(letters):
     with pytest.raises(ValueError, match="label '0' has no reference"):
         rows_of([label(0, "a", "b", 0.9)], {}, letters)
+
+
+def test_references_are_the_slow_sums_under_the_model(letters):
+    """Reply tokens and the end token, one position at a time; a and b stay a and b whichever is chosen."""
+    model = new_llama(
+        vocab_size=7,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        intermediate_size=16,
+        max_positions=32,
+        tie=True,
+        pad_id=0,
+        eos_id=0,
+        seed=0,
+    )
+
+    def slow(prompt, reply):
+        with torch.no_grad():
+            every = model(torch.tensor([prompt + reply])).logits[0].log_softmax(-1)
+        return sum(every[len(prompt) + place - 1, token].item() for place, token in enumerate(reply))
+
+    labels = [label(0, "a", "b c", 0.9), label(1, "a", "b c", 0.2), label(2, "a", "a", 0.9)]
+    references, counts = reference_rows(model, labels, letters, max_tokens=99, batch_tokens=64, multiple=8)
+    assert [reference.id for reference in references] == ["0", "1"] and counts["identical"] == 1
+    prompt = [2, 4, 5, 3]
+    for reference in references:
+        assert reference.logp_a == pytest.approx(slow(prompt, [4, 0]), abs=1e-5)
+        assert reference.logp_b == pytest.approx(slow(prompt, [5, 6, 0]), abs=1e-5)
 
 
 def test_batches_stack_chosen_over_rejected():

@@ -123,6 +123,29 @@ def test_a_player_that_always_wins_is_bounded_on_one_side() -> None:
     assert 0 < figure["low"] < figure["value"]
 
 
+def test_a_player_that_always_ties_is_not_known_for_certain() -> None:
+    verdicts = [
+        Verdict(
+            prompt=f"{k}",
+            cluster=f"{k}",
+            kind="red_team",
+            criterion="harmless",
+            player="ppo",
+            opponent="helpful_only",
+            score=0.5,
+        )
+        for k in range(40)
+    ]
+    options = {"anchor": "helpful_only", "prior_sd": 2.0, "reference": -400.0, "resamples": 100, "seed": 0}
+    result = ratings({("default", "0"): Run(verdicts, [])}, **options)["variants"]["default"]  # type: ignore[arg-type]
+    figure = result["players"]["ppo"]["harmless_elo"]
+    # Wilson's bounds of 20 in 40 are .352 and .648, whose log-odds are 106 Elo
+    assert figure["value"] == pytest.approx(0, abs=1e-9)
+    assert (figure["low"], figure["high"]) == pytest.approx((-106.0, 106.0), abs=0.5)
+    assert result["players"]["ppo"]["helpful_elo"]["value"] is None
+    assert result["frontier"] is None
+
+
 def test_frontier_and_win_matrix_of_the_summary() -> None:
     result = rated(1, prior_sd=2.0)
     top = result["players"]["ppo"]["harmless_elo"]["value"]

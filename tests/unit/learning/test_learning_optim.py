@@ -118,7 +118,7 @@ def test_together_goes_on_from_a_saved_state(llama):
 
 def test_without_muon_the_error_says_what_to_do(llama, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ImportError, match="has no Muon: use torch >= 2.9"):
+    with pytest.raises(ImportError, match=r"has no Muon: use torch >= 2\.9"):
         muon_adamw(llama(), **MUON)
 
 

@@ -8,6 +8,7 @@ from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.guards import FirstLoss
 from cai_lightning.learning.losses import cdpo_loss, dpo_loss, ipo_loss
+from cai_lightning.learning.optim import warmup_linear
 from cai_lightning.learning.preference import PreferenceModule
 from cai_lightning.learning.tracking import JsonlLogger
 
@@ -49,7 +50,7 @@ def margins(policy, pairs):
 def test_four_pairs_are_learned(llama, recipe, trainer, loss, precision):
     pairs = rows(llama())
     module = PreferenceModule(llama(), loss=loss, **recipe)
-    fit(module, data(pairs), epochs=40, **(trainer | {"precision": precision}))
+    fit(module, data(pairs), epochs=20, **(trainer | {"precision": precision}))
     assert min(margins(module.policy, pairs)) > 3
 
 
@@ -57,7 +58,8 @@ def test_soft_labels_are_met_and_not_passed(llama, recipe, trainer):
     """DPO's optimum for P = 0.75 at beta 1 is the margin ln 3; IPO's is (0.75 - 0.5) / 1."""
     for loss, optimum in ((partial(dpo_loss, beta=1.0), math.log(3)), (partial(ipo_loss, beta=1.0), 0.25)):
         pairs = rows(llama(), p_chosen=0.75)
-        module = PreferenceModule(llama(), loss=loss, **recipe)
+        falling = partial(warmup_linear, warmup_steps=2, final_fraction=0.0)
+        module = PreferenceModule(llama(), loss=loss, optimizer=recipe["optimizer"], schedule=falling)
         fit(module, data(pairs), epochs=60, **trainer)
         assert margins(module.policy, pairs) == pytest.approx([optimum] * 4, abs=0.05)
 

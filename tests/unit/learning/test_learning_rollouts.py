@@ -72,7 +72,7 @@ def test_a_bandit_is_solved(ppo, trainer, tokenizer):
     assert collect.history[-1]["objective/scores"] > 0.9
 
 
-def test_a_strong_pull_to_the_reference_keeps_the_policy_there(ppo, trainer, tokenizer):
+def test_a_strong_pull_to_the_reference_keeps_the_policy_there(ppo, trainer):
     free, free_collect, loader = ppo()
     fit(free, loader, epochs=8, **trainer)
     held, held_collect, loader = ppo(kl=FixedKL(kl_coef=5.0))
@@ -127,9 +127,7 @@ def test_two_runs_end_in_equal_bits(ppo, trainer, precision):
 def test_the_batch_of_the_sampler_changes_no_reply(ppo, trainer):
     replies = []
     for rows in (32, 3):
-        module, _, loader = ppo(
-            sample_rows=rows, max_new_tokens=5, observe=lambda i, prompts, texts, scores: replies.append(texts)
-        )
+        module, _, loader = ppo(sample_rows=rows, max_new_tokens=5, observe=lambda *seen: replies.append(seen[2]))
         fit(module, loader, epochs=1, **trainer)
     assert replies[0] == replies[1]
 
@@ -137,8 +135,8 @@ def test_the_batch_of_the_sampler_changes_no_reply(ppo, trainer):
 def test_cut_replies_are_counted_and_punished(ppo, trainer, llama):
     """A policy that never ends: every reply is cut, and its reward is the score less the penalty."""
     policy = llama()
-    never = policy.get_output_embeddings()
-    never.register_forward_hook(lambda layer, inputs, out: out.index_fill(-1, torch.tensor([1]), -50.0))
+    # a forward hook sees (layer, inputs, output); what it returns is the output
+    policy.get_output_embeddings().register_forward_hook(lambda *seen: seen[2].index_fill(-1, torch.tensor([1]), -50.0))
     module, collect, loader = ppo(
         policy, max_new_tokens=3, missing_eos_penalty=2.0, score=lambda texts: [0.5] * len(texts)
     )
@@ -166,7 +164,7 @@ def test_the_kl_coefficient_moves_between_iterations(ppo, trainer):
 
 def test_a_reward_that_is_no_number_stops_with_the_prompt(ppo, trainer):
     module, _, loader = ppo(score=lambda texts: [0.0] * (len(texts) - 1) + [float("nan")])
-    with pytest.raises(ValueError, match="the reward of a reply to prompt '.' is nan"):
+    with pytest.raises(ValueError, match=r"the reward of a reply to prompt '\d' is nan"):
         fit(module, loader, epochs=1, **trainer)
 
 

@@ -52,7 +52,6 @@ def test_initial_spread_is_as_documented():
 
 
 def test_tied_and_untied():
-    assert new_llama(**SHAPE, seed=1).lm_head.weight is new_llama(**SHAPE, seed=1).lm_head.weight or True
     tied, untied = new_llama(**SHAPE, seed=1), new_llama(**(SHAPE | dict(tie=False)), seed=1)
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
     assert untied.lm_head.weight is not untied.model.embed_tokens.weight
@@ -63,18 +62,13 @@ def test_saved_folders_are_equal_byte_for_byte_and_load_elsewhere(tmp_path, word
     save_causal(model, words, tmp_path / "a", dtype="float32")
     loaded, tokenizer = load_causal(tmp_path / "a", dtype="float32")
     save_causal(loaded, tokenizer, tmp_path / "b", dtype="float32")
-    loaded, tokenizer = load_causal(tmp_path / "b", dtype="float32")
-    save_causal(loaded, tokenizer, tmp_path / "c", dtype="float32")
-    assert bytes_of(tmp_path / "b") == bytes_of(tmp_path / "c")
-    save_causal(new_llama(**SHAPE, seed=2), words, tmp_path / "d", dtype="float32")
-    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "d")
+    save_causal(new_llama(**SHAPE, seed=2), words, tmp_path / "c", dtype="float32")
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b") == bytes_of(tmp_path / "c")
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, loaded.state_dict()[name])
     assert not loaded.training
     assert "model.safetensors" in bytes_of(tmp_path / "a")
-    assert str(tmp_path) not in "".join(
-        path.read_text() for path in (tmp_path / "c").iterdir() if path.suffix == ".json"
-    )
+    assert all(str(tmp_path).encode() not in content for content in bytes_of(tmp_path / "b").values())
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     assert torch.equal(plain(torch.tensor([[5, 6]])).logits, model(torch.tensor([[5, 6]])).logits)
     assert tokenizer("\n\nHuman: how").input_ids == words("\n\nHuman: how").input_ids
@@ -91,9 +85,11 @@ def test_dtype_is_what_was_asked_for_on_both_sides(tmp_path, words):
     assert load_causal(tmp_path, dtype="bfloat16")[0].dtype == torch.bfloat16
 
 
-def test_every_architecture_survives_a_round_trip(tmp_path, model, words):
+def test_every_architecture_survives_a_round_trip(tmp_path, model, words, capfd):
     save_causal(model, words, tmp_path, dtype="float32")
-    loaded, _ = load_causal(tmp_path, dtype="float32")
+    loaded, tokenizer = load_causal(tmp_path, dtype="float32")
+    assert capfd.readouterr() == ("", "")
+    assert tokenizer(" how can").input_ids == words(" how can").input_ids != []
     ids = torch.tensor([[3, 4, 5, 6]])
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 

@@ -62,8 +62,10 @@ def test_stop_string_is_cut_from_the_text(byte_llama, byte_level):
 
 def test_exactly_one_leading_space_goes(backend, words, monkeypatch):
     spaced = [words.convert_tokens_to_ids(" sure"), words.convert_tokens_to_ids(" ."), 1]
-    monkeypatch.setattr("cai_lightning.models.sampler._draw", lambda logits, *_, position, **__: torch.full(
-        (len(logits),), spaced[position]))
+    monkeypatch.setattr(
+        "cai_lightning.models.sampler._draw",
+        lambda logits, *_, position, **__: torch.full((len(logits),), spaced[position]),
+    )
     found = backend.generate(requests(TEXTS[:1]), SAMPLING)[0]
     assert (found.text, found.tokens, found.finish) == ("sure .", 3, "stop")
 
@@ -73,16 +75,16 @@ def test_long_prompts_are_cut_at_a_human_turn(backend, words):
     text = turn * 20 + TEXTS[2]
     found = backend.generate(requests([text, TEXTS[0]]), SAMPLING)
     assert backend.cut == 1
-    # a turn has 10 tokens and the last one 3; the model has 128 positions less 12 for the reply
+    # a turn has 11 tokens and the last one 3; the model has 128 positions less 12 for the reply
     assert [row.prompt_tokens for row in found] == [113, 9]
-    assert found[0].prompt_tokens == len(prompt_ids(words, turn * 11 + TEXTS[2]))
-    short = backend.generate([Request("row 0", turn * 11 + TEXTS[2])], SAMPLING)[0]
+    assert found[0].prompt_tokens == len(prompt_ids(words, turn * 10 + TEXTS[2]))
+    short = backend.generate([Request("row 0", turn * 10 + TEXTS[2])], SAMPLING)[0]
     assert short == found[0]
 
 
 def test_a_prompt_that_cannot_fit_is_named(backend):
     text = TEXTS[0] + "\n\nHuman:" + " how" * 200 + "\n\nAssistant:"
-    with pytest.raises(ValueError, match="row 'row 1'.*max_new_tokens"):
+    with pytest.raises(ValueError, match=r"row 'row 1'.*max_new_tokens"):
         backend.generate(requests([TEXTS[0], text]), SAMPLING)
     with pytest.raises(ValueError, match="query 0"):
         backend.score([Query(text, (" (A)",))])

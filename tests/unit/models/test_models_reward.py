@@ -89,7 +89,7 @@ def test_head_spread_is_chosen(folder):
     assert 1.8 < wide.std().item() < 4.2
 
 
-def test_round_trip_and_equal_bytes(folder, tmp_path):
+def test_round_trip_and_equal_bytes(folder, tmp_path, capfd):
     reward, tokenizer = build(folder, suffix=" better ?")
     for name in ("a", "b"):
         save_reward(reward, tokenizer, tmp_path / name, dtype="float32")
@@ -98,6 +98,7 @@ def test_round_trip_and_equal_bytes(folder, tmp_path):
     assert json.loads(files[0]["reward.json"]) == {"suffix": " better ?"}
     loaded, tokenizer = load_reward(tmp_path / "a", dtype="float32")
     assert loaded.suffix == " better ?" and not loaded.training
+    assert capfd.readouterr() == ("", "")
     assert loaded.score_texts(tokenizer, TEXTS, 4) == reward.score_texts(tokenizer, TEXTS, 4)
 
 

@@ -169,10 +169,10 @@ def test_numbers_for_readers(metric: str, value: float | None, shown: str) -> No
 
 
 def test_players_look_different_and_keep_their_looks() -> None:
-    names = ["helpful_only", "sl_cai", "dpo", "ppo", "dpo_hh", "ppo_hh", "random"]
+    names = ["helpful_only", "sl_cai", "dpo", "ppo", "dpo_hh", "ppo_hh", *map(str, range(30))]
     chosen = looks(names)
     assert len(set(chosen.values())) == len(names)
-    assert looks(["ppo", "random"])["ppo"] == chosen["ppo"]
+    assert looks(["ppo", "another"])["ppo"] == chosen["ppo"]
     assert {look.colour for look in chosen.values()} <= set(COLOURS)
 
 
