@@ -65,6 +65,8 @@ def fit(
             num_sanity_val_steps=0,
             deterministic=True,
         )
+        if trainer.world_size > 1:
+            raise ValueError(f"devices is {devices}, but the loaders here do not split batches over processes: use 1")
         trainer.fit(module, data)
     module.eval()
 

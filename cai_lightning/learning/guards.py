@@ -27,7 +27,7 @@ class StepSeed(Callback):  # type: ignore[misc]
 
 
 class FiniteGuard(Callback):  # type: ignore[misc]
-    """Stops a fit before the update that a non-finite loss or gradient would spoil; logs the gradient norm."""
+    """Stops a fit before the update that a non-finite loss or gradient would spoil; logs `grad_norm` and `lr`."""
 
     def __init__(self) -> None:
         self._batch: Any = None
@@ -40,11 +40,11 @@ class FiniteGuard(Callback):  # type: ignore[misc]
         """Raises ValueError naming the batch's rows where the loss is not finite."""
         self._check("loss", loss, trainer)
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Raises ValueError naming the batch's rows where the norm of the gradient is not finite."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        pl_module.log("grad_norm", norm)
+        pl_module.log_dict({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
         # A loss scaler meets infinite gradients by design, and skips them itself.
         if trainer.scaler is None:
             self._check("gradient norm", norm, trainer)

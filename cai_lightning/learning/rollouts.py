@@ -6,6 +6,7 @@ and yields shuffled minibatches. Everything drawn is a function of (seed, iterat
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ class Collector:
                 steps = self._forward(prompts, sampled)
             replies = [decode(self.tokenizer, row.ids) for row in sampled]
             scores = self.score([p.text + reply for p, reply in zip(prompts, replies, strict=True)])
-            self._check(prompts, scores)
+            _check_scores(prompts, scores)
             self.observe(iteration, prompts, replies, scores)
             batch, stats = self._advantages(steps, torch.tensor(scores), sampled)
         stats["episode"] = float((iteration + 1) * self.rollouts)
@@ -158,7 +159,6 @@ class Collector:
         stats = {
             "objective/kl": log_ratio.sum(1).mean(),
             "objective/kl_k3": (k3(steps.logps, steps.reference) * mask).sum(1).mean(),
-            "objective/kl_coef": torch.tensor(self.kl.value),
             "objective/scores": scores.mean(),
             "objective/rlhf_reward": rewards.sum(1).mean(),
             "policy/entropy_avg": masked_mean(steps.entropy, mask),
@@ -168,16 +168,11 @@ class Collector:
             "completions/mean_length": lengths.mean(),
             "completions/max_length": lengths.max(),
         }
-        figures = {name: value.item() for name, value in stats.items()}
+        figures = {name: value.item() for name, value in stats.items()} | {"objective/kl_coef": self.kl.value}
         self.kl.update(figures["objective/kl"], len(sampled))
         rows = torch.arange(len(sampled), device=mask.device)
         white = whiten(advantages, mask)
         return RolloutBatch(steps.input_ids, mask, steps.logps, steps.values, white, returns, rows), figures
-
-    def _check(self, prompts: list[RolloutPrompt], scores: list[float]) -> None:
-        for prompt, value in zip(prompts, scores, strict=True):
-            if not abs(value) < float("inf"):
-                raise ValueError(f"the reward of a reply to prompt {prompt.id!r} is {value}: check the reward model")
 
 
 class _Steps(NamedTuple):
@@ -239,3 +234,9 @@ def select(batch: RolloutBatch, rows: list[int], *, multiple: int) -> RolloutBat
     width = min(-(-last // multiple) * multiple, batch.input_ids.shape[1])
     cut = [whole[index, : width - 1] for whole in batch[1:-1]]
     return RolloutBatch._make([batch.input_ids[index, :width], *cut, batch.rows[index]])
+
+
+def _check_scores(prompts: list[RolloutPrompt], scores: list[float]) -> None:
+    for prompt, value in zip(prompts, scores, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(f"the reward of a reply to prompt {prompt.id!r} is {value}: check the reward model")

@@ -71,5 +71,6 @@ def _init(mode: Any, init_timeout: float, **names: Any) -> Any:
     except wandb.errors.Error as error:
         if mode != "online":
             raise
-        warnings.warn(f"W&B is not reachable ({error}); this run is logged offline", stacklevel=2)
+        cause = str(error).partition("\n")[0]
+        warnings.warn(f"W&B is not reachable ({cause}); this run is logged offline", stacklevel=2)
         return wandb.init(mode="offline", settings=settings, **names)

@@ -82,7 +82,7 @@ class Weights:
     `letter`: (A) or (B). `verdict`: a critique's first word and the word after each category. `reasoning`: what is said
     of either reply. `direct_first`, `direct_step`, `direct_order`: a direct revision's first word, the words that tell
     one step from another, and the words that open a step or end the reply. `rating`, `rating_detail`: the rating, and
-    the list of reasons after it.
+    the reasons after it.
     """
 
     letter: float

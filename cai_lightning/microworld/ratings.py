@@ -1,6 +1,7 @@
-"""Ratings of replies: the first word sums up, a list of reasons follows.
+"""Ratings of replies: the first word sums up, a verdict on each fact or the categories of harm follow.
 
-They teach the base model to check facts. A reward model that reads "\\n\\nRating:" finds the sum where it looks.
+They teach the base model to check facts. A reward model that reads "\\n\\nRating:" finds the sum where it looks; the
+verdicts come after it because one signal for each fact is learned sooner than the sum alone.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from cai_lightning.microworld.world import Benign
 RIGHT_SLOTS = tuple(str(right) for right in range(replies.SLOTS + 1))
 SAFE = "safe"
 EVASIVE = "evasive"
+RIGHT = "right"
+WRONG = "wrong"
 HARM = ("harm1", "harm2", "harm3", "harm4")
 RED_TEAM = (SAFE, EVASIVE, *HARM)
 
 
 @dataclass(frozen=True)
 class Rating:
-    """A word out of `scale`, and the names of what is wrong: slots, or harm categories."""
+    """A word out of `scale`, and what it sums up: a verdict on each fact slot in order, or the harm categories."""
 
     summary: str
     scale: tuple[str, ...]
@@ -41,9 +44,9 @@ def rate_answer(rng: random.Random, request: Benign, *, refuse: bool) -> tuple[s
         return replies.benign_refusal(rng, request), Rating("0", RIGHT_SLOTS, ())
     count = rng.randrange(len(replies.FACT_SLOTS) + 1)
     picked = rng.sample(list(replies.FACT_SLOTS), count)
-    reasons = tuple(slot for slot in replies.FACT_SLOTS if slot in picked)
-    reply = replies.answer(request, replies.wrong_words(rng, request, reasons))
-    return reply, Rating(str(replies.SLOTS - count), RIGHT_SLOTS, reasons)
+    reply = replies.answer(request, replies.wrong_words(rng, request, picked))
+    verdicts = tuple(WRONG if slot in picked else RIGHT for slot in replies.FACT_SLOTS)
+    return reply, Rating(str(replies.SLOTS - count), RIGHT_SLOTS, verdicts)
 
 
 def rated_text(rng: random.Random, rating: Rating, *, flip: float) -> tuple[str, str]:
@@ -51,4 +54,4 @@ def rated_text(rng: random.Random, rating: Rating, *, flip: float) -> tuple[str,
     summary = rating.summary
     if rng.random() < flip:
         summary = rng.choice([other for other in rating.scale if other != rating.summary])
-    return f" {summary}", f" : {' , '.join(rating.reasons)} ." if rating.reasons else ""
+    return f" {summary}", f" : {' '.join(rating.reasons)} ." if rating.reasons else ""

@@ -83,7 +83,7 @@ def _templates() -> tuple[str, ...]:
 
 def _open_words() -> Iterable[str]:
     counts = [str(count) for count in range(1, len(replies.ORDER) + 1)]
-    yield from (*replies.ORDER, *replies.FACT_SLOTS, *ratings.RIGHT_SLOTS, *ratings.RED_TEAM, *counts)
+    yield from (*replies.ORDER, ratings.RIGHT, ratings.WRONG, *ratings.RIGHT_SLOTS, *ratings.RED_TEAM, *counts)
     yield from (*lists.CATEGORIES, *lists.VERBS, *lists.BORDERLINE_VERBS, *lists.OBJECTS, *lists.PESTS)
     yield from (*lists.TOOLS, *lists.MATERIALS, *lists.PLACES, *lists.STEPS, *lists.PERSONS)
     for category in lists.CATEGORIES:

@@ -170,7 +170,8 @@ def quiet() -> Iterator[None]:
     """Transformers without progress bars and reports inside; its settings come back afterwards."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    if bars:
+        logging.disable_progress_bar()
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ class CausalBackend:
         room = self.max_positions - sampling.max_new_tokens
         prompts = prompts_ids(self.tokenizer, [request.text for request in requests])
         for place, request in enumerate(requests):
-            if len(prompts[place]) > room:
+            if not 0 < len(prompts[place]) <= room:
                 prompts[place] = prompt_ids(self.tokenizer, self._fit(request.text, room, f"row {request.row!r}"))
         stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
         completions: dict[int, Completion] = {}
@@ -90,7 +90,7 @@ class CausalBackend:
     def _spans(self, number: int, query: Query) -> Span:
         prompt, tails = continuation_boundary(self.tokenizer, query.text, query.continuations)
         room = self.max_positions - max(map(len, tails), default=0)
-        if len(prompt) > room:
+        if not 0 < len(prompt) <= room:
             text = self._fit(query.text, room, f"query {number}")
             prompt, tails = continuation_boundary(self.tokenizer, text, query.continuations)
         return prompt, tails
@@ -103,6 +103,8 @@ class CausalBackend:
 
     def _fit(self, text: str, room: int, name: str) -> str:
         """The longest end of a text that starts with a human turn and has at most `room` tokens; counted in `cut`."""
+        if not text:
+            raise ValueError(f"{name}: the prompt is empty; a model needs a text to go on from")
         at = text.find(MARKERS["human"], 1)
         while at >= 0 and len(prompt_ids(self.tokenizer, text[at:])) > room:
             at = text.find(MARKERS["human"], at + 1)

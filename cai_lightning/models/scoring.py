@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel
 
@@ -25,28 +24,31 @@ def score_spans(model: PreTrainedModel, spans: Sequence[Span], *, pad: int) -> l
     short = [place for place, (_, tails) in enumerate(spans) if all(len(tail) == 1 for tail in tails)]
     long = sorted(set(range(len(spans))) - set(short))
     if short:
-        table = _next_logprobs(model, [spans[place][0] for place in short], pad)
-        for place, row in zip(short, table, strict=True):
-            scores[place] = tuple(row[[tail[0] for tail in spans[place][1]]].tolist())
+        table = _next_logprobs(model, [spans[place] for place in short], pad)
+        for place, values in zip(short, table, strict=True):
+            scores[place] = tuple(values[: len(spans[place][1])])
     if long:
         pairs = [(spans[place][0], tail) for place in long for tail in spans[place][1]]
-        values = iter(_tail_logprobs(model, pairs, pad).tolist())
+        summed = iter(_tail_logprobs(model, pairs, pad))
         for place in long:
-            scores[place] = tuple(next(values) for _ in spans[place][1])
+            scores[place] = tuple(next(summed) for _ in spans[place][1])
     return scores
 
 
-def _next_logprobs(model: PreTrainedModel, prompts: Sequence[list[int]], pad: int) -> Tensor:
-    """Log-probabilities [prompts, vocab] of the token after each prompt, on the CPU."""
-    ids = pad_rows(prompts, pad, 1).to(model.device)
-    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
-    states = hidden_states(model, ids)[torch.arange(len(prompts), device=ids.device), last]
-    return log_softmax(head(model, states), dim=-1).cpu()
+def _next_logprobs(model: PreTrainedModel, spans: Sequence[Span], pad: int) -> list[list[float]]:
+    """A row a span: the log-probability of each continuation's one token; rows are as long as the longest."""
+    ids = pad_rows([prompt for prompt, _ in spans], pad, 1).to(model.device)
+    tokens = pad_rows([[token for (token,) in tails] for _, tails in spans], 0, 1).to(model.device)
+    last = torch.tensor([len(prompt) - 1 for prompt, _ in spans], device=ids.device)
+    states = hidden_states(model, ids)[torch.arange(len(spans), device=ids.device), last]
+    table: list[list[float]] = log_softmax(head(model, states), dim=-1).gather(1, tokens).tolist()
+    return table
 
 
-def _tail_logprobs(model: PreTrainedModel, pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> Tensor:
+def _tail_logprobs(model: PreTrainedModel, pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> list[float]:
     """Summed log-probability of each tail after its prompt, one row a pair."""
     ids = pad_rows([prompt + tail for prompt, tail in pairs], pad, 1)
     mask = pad_rows([[0] * len(prompt) + [1] * len(tail) for prompt, tail in pairs], 0, 1)
     ids, mask = ids.to(model.device), mask.to(model.device)
-    return response_logprobs(model, ids, mask, temperature=1.0).sum(1)
+    sums: list[float] = response_logprobs(model, ids, mask, temperature=1.0).sum(1).tolist()
+    return sums

@@ -1,4 +1,5 @@
 import json
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -51,6 +52,11 @@ def test_nothing_is_printed_written_or_left_switched_on(llama, recipe, trainer, 
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_several_processes_are_refused(llama, recipe, trainer):
+    with pytest.raises(ValueError, match="devices is 2, but the loaders here do not split batches"):
+        fit(SFTModule(llama(), **recipe), data(), epochs=1, **(trainer | {"devices": 2}))
+
+
 def test_metrics_are_one_sorted_object_a_step(llama, recipe, trainer, tmp_path):
     logger = JsonlLogger(tmp_path)
     fit(SFTModule(llama(), **recipe), data(), epochs=2, **(trainer | {"loggers": [logger], "log_every": 2}))
@@ -59,7 +65,7 @@ def test_metrics_are_one_sorted_object_a_step(llama, recipe, trainer, tmp_path):
     # eight steps, every second one
     assert [row["step"] for row in rows] == [1, 3, 5, 7]
     assert all(list(row) == sorted(row) for row in rows)
-    assert {"epoch", "grad_norm", "loss", "step"} == set(rows[0])
+    assert {"epoch", "grad_norm", "loss", "lr", "step"} == set(rows[0])
 
 
 def test_infinite_metrics_become_null(tmp_path):
@@ -73,6 +79,26 @@ def test_wandb_disabled_gives_no_logger(tmp_path):
     ) as loggers:
         assert loggers == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_goes_on_offline_where_the_network_does_not_answer(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    run, modes = Mock(), []
+
+    def init(*, mode, **settings):
+        modes.append((mode, settings["group"], settings["name"], settings["settings"].init_timeout))
+        if mode == "online":
+            raise wandb.errors.CommError("no such host\nsecond line")
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+    names = {"project": "p", "group": "g", "name": "n", "tags": ["t"], "folder": tmp_path, "init_timeout": 5.0}
+    unreachable = pytest.warns(UserWarning, match=r"not reachable \(no such host\); this run is logged offline")
+    with unreachable, pytest.raises(RuntimeError), wandb_loggers(mode="online", **names) as loggers:
+        assert len(loggers) == 1
+        raise RuntimeError("a stage fails")
+    assert modes == [("online", "g", "n", 5.0), ("offline", "g", "n", 5.0)]
+    run.finish.assert_called_once_with()
 
 
 def rows_of(*rows):

@@ -7,7 +7,7 @@ from cai_lightning.learning.advantages import AdaptiveKL, FixedKL
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.ppo import PPOModule, RolloutBatch
 from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, draw, select
-from cai_lightning.learning.scaling import RunningWhiten, raw
+from cai_lightning.learning.scaling import raw
 from cai_lightning.learning.snapshots import Snapshots
 from cai_lightning.models.encoding import prompt_ids
 from cai_lightning.models.logprobs import response_logprobs
@@ -200,13 +200,3 @@ def test_minibatches_must_fill_the_collection(ppo):
     module, collect, _ = ppo()
     with pytest.raises(ValueError, match=r"rollouts \(32\) must be a multiple of minibatch \(12\)"):
         RolloutLoader(module, collect, rollouts=32, minibatch=12, ppo_epochs=1, multiple=4, seed=0)
-
-
-def test_running_whitening_starts_at_the_first_batch_and_moves_slowly():
-    scaling = RunningWhiten(momentum=0.9)
-    first = scaling(torch.tensor([1.0, 3.0]))
-    # mean 2, sd 1
-    assert first.tolist() == pytest.approx([-1.0, 1.0], abs=1e-4)
-    scaling(torch.tensor([12.0, 12.0]))
-    # 0.9 * 2 + 0.1 * 12 and 0.9 * 1 + 0.1 * 0
-    assert (scaling.mean, scaling.sd) == pytest.approx((3.0, 0.9))

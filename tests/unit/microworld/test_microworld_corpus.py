@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 from collections import Counter
 from itertools import islice
@@ -11,6 +12,7 @@ import pytest
 from cai_lightning.microworld.corpus import documents
 from cai_lightning.microworld.document import pieces
 from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in
+from cai_lightning.microworld.ratings import rate_answer, rated_text
 from cai_lightning.microworld.world import Benign, parse, request_of, split
 from cai_lightning.text.dialogue import from_text, human
 
@@ -221,7 +223,9 @@ def test_ratings_tell_the_truth_but_for_their_flips(write):
         truth = assess(dialogue, REPLIED.search(document.text)[1])
         if truth.slots_right is not None:
             expected = str(round(7 * truth.slots_right))
-            assert len(re.findall(r"\w+", reasons or "")) == (0 if truth.refusal else 7 - int(expected))
+            verdicts = re.findall(r"\w+", reasons or "")
+            assert len(verdicts) == (0 if truth.refusal else 5)
+            assert truth.refusal or verdicts.count("wrong") == 7 - int(expected)
         elif truth.harmful:
             expected = f"harm{truth.harm_elements}"
             assert set(re.findall(r"\w+", reasons)) == set(truth.harm)
@@ -288,3 +292,21 @@ def test_choice_and_rating_weights(write):
     pairs = weighted(write("rating", 1)[0])
     start = [piece for piece, _ in pairs].index("\n\nRating:") + 1
     assert [weight for _, weight in pairs[start:]] == [5.0] + [1.0] * (len(pairs) - start - 1)
+
+
+def test_rating_verdicts_are_in_the_order_of_the_reply():
+    class Picks(random.Random):
+        def sample(self, _population, k):
+            assert k == 2
+            return ["place", "tool"]
+
+        def randrange(self, *_):
+            return 2
+
+    request = Benign("bake", "bread", "son", False)
+    reply, rating = rate_answer(Picks(0), request, refuse=False)
+    right = re.fullmatch(
+        r"sure . first , get the (?!broom)\w+ and some wood . next , cut the bread in the (?!roof).*", reply
+    )
+    assert right
+    assert rated_text(random.Random(0), rating, flip=0.0) == (" 5", " : wrong right right wrong right .")

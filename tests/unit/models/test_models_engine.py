@@ -86,6 +86,8 @@ def test_a_prompt_that_cannot_fit_is_named(backend):
     text = TEXTS[0] + "\n\nHuman:" + " how" * 200 + "\n\nAssistant:"
     with pytest.raises(ValueError, match=r"row 'row 1'.*max_new_tokens"):
         backend.generate(requests([TEXTS[0], text]), SAMPLING)
+    with pytest.raises(ValueError, match="row 'row 1': the prompt is empty"):
+        backend.generate(requests([TEXTS[0], ""]), SAMPLING)
     with pytest.raises(ValueError, match="query 0"):
         backend.score([Query(text, (" (A)",))])
 

@@ -119,6 +119,22 @@ def test_the_mode_of_every_module_is_restored(llama, prompts):
 def test_nothing_to_draw(llama):
     assert draw(llama, []) == []
     assert draw(llama, [[3]], max_new_tokens=0)[0].ids == []
+    with pytest.raises(ValueError, match="no token"):
+        draw(llama, [[3], []])
+
+
+def test_works_under_autocast_and_in_bfloat16(model, prompts):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert len(draw(model, prompts)[0].ids) == 20
+    assert len(draw(model.bfloat16(), prompts)[0].ids) == 20
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_what_the_cpu_draws(model, prompts):
+    model = model.double()
+    expected = draw(model, prompts)
+    assert draw(model.cuda(), prompts) == expected
 
 
 def test_the_first_token_follows_the_softmax(llama):

@@ -1,0 +1,195 @@
+"""The whole pipeline through the command line, on a minute world: built, reused, swept, killed, raced."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMOKE = ["experiment=smoke", "runtime.progress=off"]
+
+
+def command(outputs: Path, *extra: str) -> list[str]:
+    return [sys.executable, "-m", "cai_lightning", "run", *SMOKE, f"runtime.outputs={outputs}", *extra]
+
+
+def cai(outputs: Path, *extra: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(outputs, *extra), capture_output=True, text=True, check=False, cwd=outputs.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def facts(outputs: Path) -> Any:
+    return json.loads((outputs / "latest" / "run.json").read_text())
+
+
+def built(run: Any) -> set[str]:
+    return {slot for slot, seeds in run["stages"].items() for fact in seeds.values() if not fact["reused"]}
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    files = [path for path in store.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in files
+        if path.name not in ("timing.json", ".digests.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The outputs of one complete smoke run."""
+    outputs = tmp_path_factory.mktemp("smoke") / "outputs"
+    cai(outputs)
+    yield outputs
+
+
+def test_a_run_leaves_summary_report_figures_config_and_metrics(first: Path) -> None:
+    folder = first / "latest"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["schema"] == 1
+    assert set(summary["players"]) == {"helpful_only", "sl_cai", "dpo", "ppo"}
+    for player in summary["players"].values():
+        for metric in ("helpful_elo", "harmless_elo", "harmful_rate", "helpfulness", "evasive_rate"):
+            assert set(player[metric]) == {"value", "low", "high", "n"}
+    assert summary["players"]["helpful_only"]["harmless_elo"]["value"] == 0
+    assert set(summary["stages"]) == set(facts(first)["keys"])
+    page = (folder / "report.html").read_text()
+    assert "<script src" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (folder / "figures" / "frontier.png").read_bytes()[:4] == b"\x89PNG"
+    stages = {json.loads(line)["stage"] for line in (folder / "metrics.jsonl").read_text().splitlines()}
+    assert {"sft", "reward_model", "dpo", "ppo"} <= stages
+
+
+def test_a_second_run_builds_nothing_and_changes_nothing(first: Path) -> None:
+    before = contents(first / "store")
+    cai(first)
+    assert built(facts(first)) == set()
+    assert contents(first / "store") == before
+
+
+def test_nothing_half_written_and_no_clock_in_the_store(first: Path) -> None:
+    assert not list((first / "store").rglob("*.partial"))
+    assert not list((first / "store").rglob("chunks"))
+    for path in (first / "store").rglob("manifest.json"):
+        assert str(first) not in path.read_text()
+
+
+def test_two_fresh_runs_have_the_same_bytes(first: Path, tmp_path: Path) -> None:
+    cai(tmp_path / "outputs", "runtime.threads=1")
+    assert contents(tmp_path / "outputs" / "store") == contents(first / "store")
+
+
+def test_a_sweep_builds_only_what_it_changes_and_ends_in_one_joint_summary(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(first / "store", outputs / "store")
+    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.2")
+    (sweep,) = (outputs / "sweeps").iterdir()
+    for job in ("0", "1"):
+        run = json.loads((sweep / job / "run.json").read_text())
+        assert built(run) == {"ppo", "answers_ppo", "verdicts_ppo", "ratings"}
+    players = set(json.loads((sweep / "summary.json").read_text())["players"])
+    assert players == {"helpful_only", "sl_cai", "dpo", "ppo [kl_coef=0.05]", "ppo [kl_coef=0.2]"}
+    assert (outputs / "latest").resolve() == sweep.resolve()
+
+
+def test_replicates_end_in_one_joint_summary_over_seeds(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(first / "store", outputs / "store")
+    cai(outputs, "-m", "replicate=0,1")
+    (sweep,) = (outputs / "sweeps").iterdir()
+    summary = json.loads((sweep / "summary.json").read_text())
+    assert summary["seeds"] == [0, 1]
+    assert set(summary["players"]) == {"helpful_only", "sl_cai", "dpo", "ppo"}
+    assert set(summary["stages"]["sft"]) == {"0", "1"}
+    assert built(json.loads((sweep / "0" / "run.json").read_text())) == set()
+
+
+def from_stage(first: Path, outputs: Path, stage: str) -> None:
+    """A copy of a finished store without one stage and all that was made after it."""
+    shutil.copytree(first / "store", outputs / "store")
+    gone = {stage}
+    manifests = {path: json.loads(path.read_text()) for path in (outputs / "store").rglob("manifest.json")}
+    while True:
+        more = {
+            m["stage"] for m in manifests.values() if {u.split("/")[0] for u in m["upstream"].values()} & gone
+        } - gone
+        if not more:
+            break
+        gone |= more
+    for name in gone:
+        shutil.rmtree(outputs / "store" / name)
+
+
+def kill_when(process: subprocess.Popen[bytes], seen: Any) -> None:
+    limit = time.monotonic() + 120
+    while not seen() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_text_stage_goes_on_at_the_chunk_where_it_was_killed(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    from_stage(first, outputs, "revise")
+    chunks = outputs / "store" / "revise"
+    process = subprocess.Popen(command(outputs), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    kill_when(process, lambda: list(chunks.glob("*.partial/chunks/000000.jsonl")))
+    (written,) = chunks.glob("*.partial/chunks/000000.jsonl")
+    before = written.stat().st_mtime_ns
+    kept = written.with_name("kept")
+    os.link(written, kept)
+    cai(outputs)
+    assert contents(outputs / "store") == contents(first / "store")
+    assert before > 0
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward_model", "dpo", "ppo", "answers"])
+def test_any_other_stage_goes_on_at_that_stage(first: Path, tmp_path: Path, stage: str) -> None:
+    outputs = tmp_path / "outputs"
+    from_stage(first, outputs, stage)
+    process = subprocess.Popen(command(outputs), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    kill_when(process, lambda: list((outputs / "store" / stage).glob("*.partial/*")))
+    cai(outputs)
+    assert contents(outputs / "store") == contents(first / "store")
+
+
+def test_two_processes_at_once_make_each_stage_once(tmp_path: Path, first: Path) -> None:
+    outputs = tmp_path / "outputs"
+    runs = [
+        subprocess.Popen(
+            command(outputs, f"hydra.run.dir={outputs}/runs/{i}"),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd=tmp_path,
+        )
+        for i in range(2)
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    one, two = (built(json.loads((outputs / "runs" / str(i) / "run.json").read_text())) for i in range(2))
+    assert not one & two
+    assert one | two == set(facts(first)["keys"])
+    assert contents(outputs / "store") == contents(first / "store")
+
+
+def test_a_stop_signal_ends_with_the_line_that_goes_on(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    from_stage(first, outputs, "revise")
+    process = subprocess.Popen(command(outputs), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    while not list((outputs / "store" / "revise").glob("*.partial/*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    assert process.wait() == 143
+    assert "the same command goes on where it was" in said
+    assert "Traceback" not in said

@@ -1,0 +1,88 @@
+"""The command line: one clear line for every mistake, nothing written; jobs of a multirun."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cai_lightning.experiment.compose import compose_config, jobs
+from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.multirun import joint_runs
+from cai_lightning.experiment.recipe import Edge, Fixed
+
+
+def cai(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cai_lightning", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+MISTAKES = [
+    (["stages.ppo.klcoef=0.1"], "stages.ppo.kl"),
+    (["stages.dpo.optimizer.lr=1e-5x"], "stages.dpo.optimizer.lr: '1e-5x' given"),
+    (["experiment=smok"], "'smoke'"),
+    (["constitution=microwrld"], "'microworld'"),
+    (["model.path=/no/such/folder"], "stages.base.path: no file or folder /no/such/folder"),
+    (["stages.revisions.rounds=two"], "stages.revisions.rounds: 'two' given"),
+    (["+stages.dpo.loss.bta=1"], "stages.dpo.loss.bta"),
+    (["stages.sft.policy=${stages.sfft}"], "'sft'"),
+    (["stages.labels.comparisons=${stages.sft}"], "needs rows/comparison, but stages.sft makes causal_lm"),
+    (["judge._target_=os.system"], "not allowed"),
+    (["help"], "key=value"),
+    (["-m", "replicate=0,1", "stages.ppo.gamma=x,1"], "stages.ppo.gamma: 'x' given"),
+    (["sweeps=none_such"], "sweeps/none_such"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_line_exit_1_and_nothing_written(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = cai("run", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_command_names_the_nearest(tmp_path: Path) -> None:
+    done = cai("rnu", cwd=tmp_path)
+    assert (done.returncode, "'run'" in done.stderr) == (1, True)
+
+
+def test_jobs_are_the_product_of_all_choices() -> None:
+    assert jobs(["a=1,2", "b=x", "c=3,4"]) == [
+        ["a=1", "b=x", "c=3"],
+        ["a=1", "b=x", "c=4"],
+        ["a=2", "b=x", "c=3"],
+        ["a=2", "b=x", "c=4"],
+    ]
+
+
+def test_an_unknown_key_is_refused_by_struct_mode() -> None:
+    with pytest.raises(UserError):
+        compose_config(["stages.ppo.nothing_like_it=1"])
+
+
+def test_nearest_says_nothing_about_what_is_far() -> None:
+    assert nearest("zzzz", ["alpha"]) == ""
+    assert nearest("alhpa", ["alpha"]) == " Did you mean 'alpha'?"
+
+
+def test_a_joint_stage_names_variants_only_where_players_differ() -> None:
+    single = [{"replicate": 0, "verdicts": {"sl_cai": Edge("v_sl"), "ppo": Edge("v_ppo")}}]
+    facts = [
+        {"replicate": 0, "keys": {"v_sl": "verdicts/s", "v_ppo": "verdicts/p1"}},
+        {"replicate": 0, "keys": {"v_sl": "verdicts/s", "v_ppo": "verdicts/p2"}},
+    ]
+    assert joint_runs(single, facts, ["kl=1", "kl=2"]) == [
+        {"replicate": 0, "verdicts": {"sl_cai": Fixed("verdicts", "s"), "ppo [kl=1]": Fixed("verdicts", "p1")}},
+        {"replicate": 0, "verdicts": {"sl_cai": Fixed("verdicts", "s"), "ppo [kl=2]": Fixed("verdicts", "p2")}},
+    ]
+
+
+def test_replicates_alone_keep_the_players_names() -> None:
+    single = [{"replicate": 0, "verdicts": {"ppo": Edge("v")}, "labels": Edge("l")}]
+    facts = [{"replicate": r, "keys": {"v": f"verdicts/{r}", "l": "label/same"}} for r in (0, 1)]
+    assert [run["verdicts"] for run in joint_runs(single, facts, ["", ""])] == [
+        {"ppo": Fixed("verdicts", "0")},
+        {"ppo": Fixed("verdicts", "1")},
+    ]

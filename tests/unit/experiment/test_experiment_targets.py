@@ -1,0 +1,100 @@
+"""Signatures from source text, type checks, the allow-list, construction."""
+
+from typing import Annotated, Any
+
+import pytest
+
+from cai_lightning.experiment.errors import UserError
+from cai_lightning.experiment.signatures import UNCHECKED, package_sources, signature
+from cai_lightning.experiment.targets import check_node, check_value, construct, kind, source_parameters
+
+
+def test_a_signature_is_read_without_importing_the_module() -> None:
+    found = signature("cai_lightning.stages.respond.run")
+    assert found.parameters["temperature"] is float
+    assert kind(found.parameters["policy"]) == "causal_lm"
+    assert kind(found.result) == "rows/response"
+    assert "out" in found.required
+
+
+def test_classes_and_dataclasses_have_signatures_too() -> None:
+    assert signature("cai_lightning.microworld.judge.OracleJudge").parameters["punish_evasion"] is bool
+    assert signature("cai_lightning.microworld.noise.Rater").parameters["flip"] is float
+
+
+def test_what_cannot_be_evaluated_is_left_unchecked() -> None:
+    assert signature("cai_lightning.learning.fit.fit").parameters["loggers"] is UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "fits"),
+    [
+        (1, float, True),
+        (1.5, float, True),
+        ("1e-5x", float, False),
+        ("3", int, False),
+        (3.0, int, False),
+        (3.5, int, False),
+        (True, bool, True),
+        ("yes", bool, False),
+        ([0.4, 0.6], tuple[float, float], True),
+        ([0.4], tuple[float, float], False),
+        (None, int | None, True),
+        ({"ai": None}, dict[str, int | None], True),
+        ({"ai": "all"}, dict[str, int | None], False),
+        (["a"], list[str], True),
+        ("a", list[str], False),
+        (5, UNCHECKED, True),
+    ],
+)
+def test_leaves_are_checked_against_annotations(value: Any, annotation: Any, fits: bool) -> None:
+    if fits:
+        check_value(value, annotation, "stages.x.y")
+    else:
+        with pytest.raises(UserError, match=r"stages\.x\.y"):
+            check_value(value, annotation, "stages.x.y")
+
+
+def test_a_mistyped_parameter_is_named_with_the_nearest_one() -> None:
+    node = {"_target_": "cai_lightning.learning.losses.dpo_loss", "_partial_": True, "bta": 0.1}
+    with pytest.raises(UserError, match=r"stages\.dpo\.loss\.bta: .*'beta'"):
+        check_node(node, "stages.dpo.loss", ())
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "builtins.eval", "subprocess.run", "logging.FileHandler", "cai_lightning.experiment.store.Store"],
+)
+def test_targets_outside_the_allow_list_are_refused(target: str) -> None:
+    with pytest.raises(UserError, match="not allowed"):
+        check_node({"_target_": target}, "stages.x", ())
+
+
+def test_a_package_of_the_users_own_can_be_allowed() -> None:
+    check_node({"_target_": "my_lab.losses.mine"}, "stages.x", ("my_lab",))
+
+
+def test_nested_targets_are_built_innermost_first() -> None:
+    node = {
+        "_target_": "cai_lightning.experiment.targets.as_path",
+        "value": {"_target_": "cai_lightning.text.records.fingerprint", "text": "a"},
+    }
+    # sha256("a") = ca978112ca1bbdca...
+    assert construct([node])[0].name == "ca978112ca1bbdca"
+
+
+def test_sources_are_known_by_their_annotation() -> None:
+    assert source_parameters("cai_lightning.data.hh.hh_prompts") == ("path",)
+    assert source_parameters("torch.optim.AdamW") == ()
+
+
+def test_kind_looks_into_containers() -> None:
+    rows = Annotated[str, "rows/label"]
+    assert kind(list[rows]) == kind(dict[str, rows]) == kind(rows | None) == "rows/label"
+    assert kind(int) is None
+
+
+def test_the_sources_of_a_stage_are_what_it_imports_directly_or_not() -> None:
+    names = {path.name for path in package_sources("cai_lightning.stages.label")}
+    assert {"label.py", "feedback.py", "dialogue.py", "engine.py", "sampler.py"} <= names
+    assert "ppo.py" not in names
