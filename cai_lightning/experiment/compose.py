@@ -1,4 +1,4 @@
-"""Finding `conf/` and `sweeps/`, and composing a config without Hydra's folders, for checks before a run and for tests."""
+"""Where `conf/` and `sweeps/` lie, and configs composed without Hydra's folders: for checks before a run and tests."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def jobs(overrides: list[str]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*parts)]
 
 
-def _first(error: Exception) -> str:
+def _first(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -73,7 +73,7 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
     cause = error.__cause__ or error.__context__
     detail = _first(cause) if cause is not None and _first(cause) not in message else ""
     text = f"{message} {detail}".strip()
-    if "Key '" in text and "not in" in text or "Could not override" in text or "Could not find" in text:
+    if ("Key '" in text and "not in" in text) or "Could not override" in text or "Could not find" in text:
         text += _suggestion(overrides)
     return text
 

@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """" Did you mean 'x'?" for the closest known name, or an empty string."""
+    """ " Did you mean 'x'?" for the closest known name, or an empty string."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

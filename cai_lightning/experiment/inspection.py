@@ -69,7 +69,8 @@ def print_artifact(outputs: Path, prefix: str) -> None:
 def _print_upstream(store: Store, stage: str, key: str, depth: int) -> None:
     for slot, name in ((store.manifest(stage, key) or {}).get("upstream", {})).items():
         print(f"{'  ' * depth}{slot}: {name}")
-        _print_upstream(store, *name.split("/"), depth + 1)
+        above_stage, above_key = name.split("/")
+        _print_upstream(store, above_stage, above_key, depth + 1)
 
 
 def adopt(outputs: Path, prefix: str) -> None:

@@ -35,7 +35,7 @@ def join(folder: Path) -> None:
             log.warning("job %s did not finish; the joint summary is without it", job.name)
     if not done:
         return
-        facts = [json.loads((job / RUN).read_text()) for job in done]
+    facts = [json.loads((job / RUN).read_text()) for job in done]
     variants = [_variant(job) for job in done]
     first = OmegaConf.load(done[0] / "config.yaml")
     assert isinstance(first, DictConfig)
@@ -52,9 +52,7 @@ def join(folder: Path) -> None:
     log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
 
 
-def joint_runs(
-    single: list[dict[str, Any]], facts: list[dict[str, Any]], variants: list[str]
-) -> list[dict[str, Any]]:
+def joint_runs(single: list[dict[str, Any]], facts: list[dict[str, Any]], variants: list[str]) -> list[dict[str, Any]]:
     """The runs of a joint stage: each job's own, with store keys in place of edges, equal ones once.
 
     In a mapping of players, one whose key is the same in all jobs of its replicate keeps its name;
@@ -91,7 +89,9 @@ def _fixed(value: Any, fact: dict[str, Any]) -> Any:
 def _variant(job: Path) -> str:
     """The overrides of a job without its replicate, in short."""
     overrides = [str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
-    kept = [text for text in overrides if not text.startswith(("replicate=", "runtime.", "hydra", "experiment=", "name="))]
+    kept = [
+        text for text in overrides if not text.startswith(("replicate=", "runtime.", "hydra", "experiment=", "name="))
+    ]
     return ", ".join(text.split(".")[-1] for text in kept)
 
 
@@ -109,5 +109,3 @@ def _joint_facts(config: DictConfig, facts: list[dict[str, Any]]) -> dict[str, A
         "seconds": round(sum(fact["seconds"] for fact in facts), 1),
         "peak_rss_mb": max(fact["peak_rss_mb"] for fact in facts),
     }
-
-

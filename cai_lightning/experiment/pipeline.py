@@ -120,7 +120,9 @@ def build(plan: Plan, slot: str) -> Built:
     }
 
     def make(folder: Path) -> None:
-        arguments = construct({k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")})
+        arguments = construct(
+            {k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")}
+        )
         locate(node.target)(folder, **arguments)
 
     return plan.store.build(node.stage, node.key, about, make)

@@ -67,7 +67,7 @@ def raw_value(config: DictConfig, path: str) -> Any:
 
 
 def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: str) -> Any:
-    node = parent._get_node(name)
+    node: Any = parent._get_node(name)
     raw = node._value() if hasattr(node, "_value") else node
     if isinstance(raw, str) and (edge := EDGE.match(raw)):
         return Edge(edge.group(1))
@@ -80,7 +80,7 @@ def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: 
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
     if isinstance(value, DictConfig):
-        return {str(k): _walk(config, value, k, f"{path}.{k}") for k in value}
+        return {str(k): _walk(config, value, k, f"{path}.{k!s}") for k in value}
     if isinstance(value, ListConfig):
         return [_walk(config, value, i, f"{path}.{i}") for i in range(len(value))]
     return value
@@ -94,7 +94,9 @@ def edges(value: Any) -> list[str]:
     return list(dict.fromkeys(slot for item in items for slot in edges(item)))
 
 
-def make_node(slot: str, values: dict[str, Any], keys: dict[str, str], digests: Digests, extra: tuple[str, ...]) -> Node:
+def make_node(
+    slot: str, values: dict[str, Any], keys: dict[str, str], digests: Digests, extra: tuple[str, ...]
+) -> Node:
     """The node of a slot, checked and with its key, given the keys of its upstream slots."""
     key_path = f"stages.{slot}"
     if "_target_" not in values or "version" not in values:

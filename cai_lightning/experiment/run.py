@@ -81,7 +81,9 @@ def _build(plan: Plan, slot: str, number: int, on_code_change: str) -> dict[str,
         if on_code_change == "rebuild":
             plan.store.discard(node.stage, node.key)
         else:
-            log.warning("%s: made by earlier source text; `cai adopt %s`, or runtime.on_code_change=rebuild", slot, node.key)
+            log.warning(
+                "%s: made by earlier source text; `cai adopt %s`, or runtime.on_code_change=rebuild", slot, node.key
+            )
     if not plan.have(slot):
         log.info("[%d/%d] %s ...", number, len(plan.nodes), slot)
     built = build(plan, slot)

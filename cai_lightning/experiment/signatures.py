@@ -80,7 +80,9 @@ def _of_class(module: str, node: ast.ClassDef) -> Signature:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _of_function(module, item)
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-    names = {item.target.id: _annotation(module, item.annotation) for item in fields if isinstance(item.target, ast.Name)}
+    names = {
+        item.target.id: _annotation(module, item.annotation) for item in fields if isinstance(item.target, ast.Name)
+    }
     required = tuple(item.target.id for item in fields if item.value is None and isinstance(item.target, ast.Name))
     return Signature(names, required, UNCHECKED, module_file(module))
 

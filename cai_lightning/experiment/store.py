@@ -1,7 +1,7 @@
 """Where results live: `store/<stage>/<key>/`, made once, published by one rename, checked by digest when reused.
 
 While a result is being made it is `<key>.partial` under a kernel lock; the name is deterministic, so a killed run
-goes on there. Clocks and hosts are in `timing.json`; everything else is the same bytes however often it was interrupted.
+goes on there. Clocks and hosts are in `timing.json`; all else is the same bytes however often it was interrupted.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class Store:
             partial = _open_partial(final.with_name(f"{key}.partial"))
             started, cpu = time.perf_counter(), time.process_time()
             make(partial)
+            seconds = round(time.perf_counter() - started, 3)
             timing = {
-                "seconds": round(time.perf_counter() - started, 3),
+                "seconds": seconds,
                 "cpu_seconds": round(time.process_time() - cpu, 3),
                 "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                 "host": platform.node(),
@@ -95,7 +96,7 @@ class Store:
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
             _publish(partial, final, about, timing)
-            return Built(final, timing["seconds"], reused=False)
+            return Built(final, seconds, reused=False)
 
     def _reuse(self, stage: str, key: str) -> Built | None:
         manifest = self.manifest(stage, key)
@@ -149,9 +150,9 @@ def damage(path: Path, manifest: dict[str, Any]) -> str | None:
     for name, fact in manifest["files"].items():
         file = path / name
         if not file.is_file() or file.stat().st_size != fact["bytes"]:
-            return name
+            return str(name)
         if fact["bytes"] <= VERIFY_UP_TO and file_digest(file) != fact["sha256"]:
-            return name
+            return str(name)
     return None
 
 

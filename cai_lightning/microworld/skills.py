@@ -152,6 +152,8 @@ class Writer:
         a, b = draw(), draw()
         if a.text == b.text:
             b = draw()
+        if isinstance(request, RedTeam) and self._chance(self.noise.choice.evasive):
+            a, b = self.rng.sample([a, Draft((), replies.EVASION)], 2)
         aim = self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
         asked = CONSIDER.format(
             conversation=to_text(human(say(self.rng, request))),

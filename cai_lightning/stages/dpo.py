@@ -22,8 +22,9 @@ def run(
     optimizer: Callable[..., Any],
     schedule: Callable[..., Any],
     data: Callable[..., Any],
-    fit: Callable[..., Any],
+    fit: Any,
     max_tokens: int,
+    first_loss_tolerance: float,
     dtype: str,
     seed: int,
 ) -> CausalLM:
@@ -31,6 +32,7 @@ def run(
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.preference import PreferenceModule
     from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.stages.checks import starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
@@ -42,6 +44,9 @@ def run(
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
-    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
+    checks = [supervision(tokenizer, lambda batch: batch.mask.float())]
+    if fit.keywords["accumulate"] == 1:
+        checks.append(starts_at_the_reference(loss, tolerance=first_loss_tolerance))
+    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_causal(model, tokenizer, out, dtype=dtype)
     return out

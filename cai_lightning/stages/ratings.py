@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai_lightning.text.artifacts import Table
 from cai_lightning.text.records import Assessment, Verdict, read_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.evaluation.summary import Run
 
 
 def run(
@@ -31,13 +34,7 @@ def run(
     by_replicate: dict[str, Run] = {}
     for one in runs:
         known = by_replicate.setdefault(str(one["replicate"]), Run([], []))
-        names = {row.player for row in known.assessments}
-        verdicts, assessments = list(known.verdicts), list(known.assessments)
-        for player, folder in one["verdicts"].items():
-            if player not in names:
-                verdicts += [_renamed(row, player) for row in read_rows(Path(folder), Verdict)]
-                assessments += [_renamed(row, player) for row in read_rows(Path(folder), Assessment, "assessments.jsonl")]
-        by_replicate[str(one["replicate"])] = Run(verdicts, assessments)
+        by_replicate[str(one["replicate"])] = _with(known, {name: Path(p) for name, p in one["verdicts"].items()})
     table = ratings(
         {("", replicate): run for replicate, run in by_replicate.items()},
         anchor=anchor,
@@ -50,6 +47,25 @@ def run(
     return out
 
 
-def _renamed(row: Any, player: str) -> Any:
-    _, at, sequences = row.player.partition("@")
-    return dataclasses.replace(row, player=f"{player}{at}{sequences}")
+def _with(known: Run, folders: dict[str, Path]) -> Run:
+    """`known` and the rows of the players that it does not hold yet, under the names that they have here."""
+    rows = {name: read_rows(folder, Assessment, "assessments.jsonl") for name, folder in folders.items()}
+    names = {_base(found[0].player): name for name, found in rows.items()}
+    held = {_base(row.player) for row in known.assessments}
+    new = [name for name in folders if name not in held]
+    verdicts = [
+        dataclasses.replace(row, player=_named(row.player, names), opponent=_named(row.opponent, names))
+        for name in new
+        for row in read_rows(folders[name], Verdict)
+    ]
+    assessments = [dataclasses.replace(row, player=_named(row.player, names)) for name in new for row in rows[name]]
+    return Run([*known.verdicts, *verdicts], [*known.assessments, *assessments])
+
+
+def _base(player: str) -> str:
+    return player.partition("@")[0]
+
+
+def _named(player: str, names: dict[str, str]) -> str:
+    base, at, sequences = player.partition("@")
+    return f"{names.get(base, base)}{at}{sequences}"

@@ -10,7 +10,9 @@ from cai_lightning.text.artifacts import LabelRows, Table
 from cai_lightning.text.records import Label, read_rows
 
 
-def run(out: Path, *, runs: list[dict[str, Any]], tests: dict[str, LabelRows], batch_size: int, precision: str) -> Table:
+def run(
+    out: Path, *, runs: list[dict[str, Any]], tests: dict[str, LabelRows], batch_size: int, precision: str
+) -> Table:
     """`reward_model.json`: for each named test set `accuracy_<name>` with a 95 % interval by prompt cluster, and n.
 
     Labels with p_a of 0.5 are left out; equal rewards count one half. Several runs are several replicates: their

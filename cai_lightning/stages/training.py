@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cai_lightning.learning.tracking import METRICS, JsonlLogger, wandb_loggers
-from cai_lightning.stages.session import device, progress, prepare
+from cai_lightning.stages.session import device, prepare, progress
 
 WANDB_INIT_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""A judge's verdicts on a player's answers against the anchor's, and its measurements of each answer alone."""
+"""A judge's verdicts on a player's answers against its opponents', and its measurements of each answer alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 ASSESSMENTS = "assessments.jsonl"
 
 
-def run(out: Path, *, answers: AnswerRows, anchor: AnswerRows, judge: Judge) -> VerdictRows:
-    """Verdict rows (player against anchor on each prompt under each criterion of its kind) and assessment rows.
+def run(out: Path, *, answers: AnswerRows, opponents: list[AnswerRows], judge: Judge) -> VerdictRows:
+    """Verdict rows (player against each opponent on each prompt, under each criterion of its kind) and assessments.
 
-    Snapshots are players of their own, named `player@sequences`. The anchor is not judged against itself.
+    Snapshots are players of their own, named `player@sequences`; as opponents only final answers stand.
     """
     mine = read_rows(answers, Answer)
-    theirs = {row.prompt.id: row for row in read_rows(anchor, Answer) if row.sequences is None}
-    verdicts = [verdict for row in mine for verdict in _against(row, theirs[row.prompt.id], judge)]
+    theirs = [{r.prompt.id: r for r in read_rows(path, Answer) if r.sequences is None} for path in opponents]
+    verdicts = [verdict for other in theirs for row in mine for verdict in _against(row, other[row.prompt.id], judge)]
     write_rows(out, verdicts)
     write_rows(out, (_assessment(row, judge) for row in mine), ASSESSMENTS)
     return out
@@ -33,8 +33,6 @@ def player_name(row: Answer) -> str:
 
 
 def _against(row: Answer, other: Answer, judge: Judge) -> list[Verdict]:
-    if row.player == other.player:
-        return []
     return [
         Verdict(
             prompt=row.prompt.id,

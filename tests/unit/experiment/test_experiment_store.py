@@ -64,7 +64,9 @@ def test_a_folder_begun_by_other_versions_starts_anew(tmp_path: Path) -> None:
     partial.mkdir(parents=True)
     (partial / "chunk").write_text("of another torch")
     (partial / ORIGIN).write_text(json.dumps({"environment": "another"}))
-    store.build("respond", "k", {}, lambda folder: (write(folder), None)[1] if not (folder / "chunk").exists() else 1 / 0)
+    store.build(
+        "respond", "k", {}, lambda folder: (write(folder), None)[1] if not (folder / "chunk").exists() else 1 / 0
+    )
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "delete", "append"])

@@ -76,17 +76,17 @@ def test_prompt_tokens_and_pads_have_no_part_in_the_loss(llama, recipe):
     assert gradient[[3, 4, 8]].abs().min(0).values.max() > 0
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulation_weighs_every_token_alike(llama, recipe, trainer, accumulate):
-    """Rows of unequal length in 1, 2 or 4 parts, one epoch with one update (and partial windows): equal weights."""
-    whole, parts = SFTModule(llama(), **recipe), SFTModule(llama(), **recipe)
+@pytest.mark.parametrize("batch_tokens", [12, 8])
+def test_accumulation_weighs_every_token_alike(llama, recipe, trainer, batch_tokens):
+    """Rows of unequal length in several parts, fewer than the window holds: the updates of one whole batch."""
+    plain = recipe | {"optimizer": lambda module: torch.optim.SGD(module.parameters(), lr=0.1)}
+    whole, parts = SFTModule(llama(), **plain), SFTModule(llama(), **plain)
     fit(whole, data(ROWS, batch_tokens=64, accumulate=1), epochs=3, **trainer)
-    split = data(ROWS, batch_tokens=16 // accumulate + 4, accumulate=4)
+    split = data(ROWS, batch_tokens=batch_tokens, accumulate=4)
     assert 1 < len(split.train_dataloader()) <= 4
     fit(parts, split, epochs=3, **(trainer | {"accumulate": 4}))
-    # sums in another order; AdamW's first steps turn a rounding of a tiny gradient into up to 2 lr at the worst
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
-        assert (a - b).abs().max() < 1e-4
+        assert (a - b).abs().max() < 1e-6
 
 
 def test_two_fits_end_in_equal_bits(llama, recipe, trainer):

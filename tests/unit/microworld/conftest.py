@@ -25,6 +25,7 @@ def noise() -> Noise:
             flip_tie=0.08,
             blind_verbs=("exclude", "segregate", "banish"),
             blind_share=0.25,
+            evasive=0.15,
         ),
         rating=Rater(red_team=0.3, refusal=0.15, flip=0.03),
     )
