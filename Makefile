@@ -32,7 +32,9 @@ format: $(STAMP) ## format the source
 	$(BIN)/ruff check --fix .
 
 pretrain: $(STAMP) ## make the weights that ship with the package anew (about ten minutes)
-	$(BIN)/python -m cai_lightning.microworld.ship
+	$(BIN)/cai run experiment=base
+	rm -rf cai_lightning/microworld/weights
+	cp -r outputs/latest/weights cai_lightning/microworld/weights
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)

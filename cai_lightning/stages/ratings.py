@@ -49,6 +49,8 @@ def run(
 
 def _with(known: Run, folders: dict[str, Path]) -> Run:
     """`known` and the rows of the players that it does not hold yet, under the names that they have here."""
+    from cai_lightning.evaluation.summary import Run
+
     rows = {name: read_rows(folder, Assessment, "assessments.jsonl") for name, folder in folders.items()}
     names = {_base(found[0].player): name for name, found in rows.items()}
     held = {_base(row.player) for row in known.assessments}
