@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from cai_lightning import __version__
 from cai_lightning.experiment import inspection
 from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, jobs, parse
-from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.errors import UserError, failed, failures, nearest, one_line
 from cai_lightning.experiment.pipeline import make_plan
+from cai_lightning.experiment.runtime import check_config, check_writable
 
 HELP = f"""cai {__version__} - Constitutional AI experiments from one config
 
@@ -26,31 +33,36 @@ HELP = f"""cai {__version__} - Constitutional AI experiments from one config
   cai ls                          finished results in the store
   cai show KEY                    recipe, upstream and provenance of one result
   cai adopt KEY                   keep a result after a harmless edit of the source
-  cai gc [--yes]                  list (and with --yes remove) results that no recent run refers to, and leftovers
+  cai gc [--yes]                  list (and with --yes remove) what no folder under runs/ or sweeps/ refers to
   cai env                         versions, device, and whether the file system keeps locks
 
 Overrides are Hydra's: key=value, a choice list with -m (replicate=0,1,2), experiment=NAME, sweeps=NAME.
 runtime.outputs=DIR moves what is written. Configs lie in {CONF}.
 """
-log = logging.getLogger("cai")
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. No KeyboardInterrupt: Lightning would swallow one and exit with 1."""
 
 
 def main() -> None:
     """Entry point of the `cai` command."""
+    arguments = sys.argv[1:]
+    logging.raiseExceptions = False  # a full disk would print a traceback for every line that run.log misses
     try:
-        code = _dispatch(sys.argv[1:])
-    except UserError as error:
-        print(f"cai: {error}", file=sys.stderr)
-        code = 1
-    except (KeyboardInterrupt, Terminated) as stop:
-        code = 130 if isinstance(stop, KeyboardInterrupt) else 143
-        print(f"cai: stopped; the same command goes on where it was: cai {' '.join(sys.argv[1:])}", file=sys.stderr)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except (UserError, OSError) as error:
+        print(f"cai: {one_line(error)}", file=sys.stderr)
+        code = 1
+    except (KeyboardInterrupt, Stopped) as stop:
+        code = 128 + int(*stop.args) if isinstance(stop, Stopped) else 130
+        print(
+            f"cai: stopped; the same command goes on where it was: {shlex.join(['cai', *arguments])}", file=sys.stderr
+        )
     sys.exit(code)
 
 
@@ -64,71 +76,78 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UserError(f"no command {command!r}.{nearest(command, list(COMMANDS))} `cai --help` lists them")
-    return int(COMMANDS[command](rest) or 0)
+    if {"-h", "--help"} & set(rest):
+        print(HELP)
+        return 0
+    function, flags = COMMANDS[command]
+    for text in rest:
+        if text.startswith("-") and text not in flags:
+            raise UserError(f"cai {command}: no option {text!r}.{nearest(text, list(flags))} `cai --help` lists them")
+    return function(rest)
 
 
 def all_jobs(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Hydra's flags, and the overrides of every job that these arguments ask for, each composed and checked."""
-    flags = [text for text in arguments if text.startswith("-")]
-    overrides = [text for text in arguments if not text.startswith("-")]
+    """The arguments with flags first, and the overrides of every job that they ask for; nothing is composed yet."""
+    flags = [text for text in arguments if text in MULTIRUN]
+    overrides = [text for text in arguments if text not in MULTIRUN]
     parse(overrides)
-    multirun = bool({"-m", "--multirun"} & set(flags))
+    wanted = [*flags, *overrides]
     if any(text.startswith("sweeps=") for text in overrides):
         params = compose_config(overrides, hydra_config=True).hydra.sweeper.params or {}
-        overrides = [*(f"{key}={value}" for key, value in params.items()), *overrides]
-        multirun = True
-    return flags, jobs(overrides) if multirun else [overrides]
+        return wanted, jobs([*(f"{key}={value}" for key, value in params.items()), *overrides])
+    return wanted, jobs(overrides) if flags else [overrides]
 
 
 def run(arguments: list[str]) -> int:
     """Builds what is missing and writes the report; everything is checked before anything is written."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
-        return 0
-    _, job_list = all_jobs(arguments)
+    wanted, job_list = all_jobs(arguments)
     for overrides in job_list:
-        make_plan(compose_config(overrides))
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.argv = ["cai", *arguments]
-    _failures.clear()
-    _hydra_main()
-    return 1 if _failures else 0
+        config = _checked(overrides)
+        make_plan(config)
+        check_writable(Path(config.runtime.outputs))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    sys.argv = ["cai", *wanted]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on in place of printing them
+    try:
+        _hydra_main()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error)) from None
+    return 1 if failed else 0
 
 
-_failures: list[str] = []
-
-
-def _terminate(*_: Any) -> None:
-    raise Terminated
+def _stop(number: int, _: Any) -> None:
+    raise Stopped(number)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG_NAME)
 def _hydra_main(config: DictConfig) -> None:
-    """One job, inside Hydra."""
+    """One job, inside Hydra. Paths are relative to where the command was given."""
     from cai_lightning.experiment.run import execute
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        execute(config, folder)
-    except Exception as error:
-        _failures.append(str(folder))
-        if isinstance(error, UserError | ValueError):
-            log.error("cai: %s", error)
-            log.debug("traceback", exc_info=True)
-        else:
-            log.exception("cai: %s failed: %s", folder.name, error)
+    here = HydraConfig.get()
+    os.chdir(here.runtime.cwd)
+    with failures(f"job {here.job.num}" if here.mode is RunMode.MULTIRUN else ""):
+        execute(config, Path(here.runtime.output_dir))
 
 
 def plan(arguments: list[str]) -> int:
     """Prints the tree of stages with what exists and what would be built."""
     _, job_list = all_jobs(arguments)
-    inspection.print_plans([make_plan(compose_config(overrides)) for overrides in job_list], job_list)
+    inspection.print_plans([make_plan(_checked(overrides)) for overrides in job_list], job_list)
     return 0
 
 
 def _outputs(arguments: list[str]) -> Path:
-    overrides = [text for text in arguments if "=" in text]
-    return Path(compose_config(overrides).runtime.outputs)
+    overrides = [text for text in arguments if not text.startswith("-")]
+    parse(overrides)
+    return Path(_checked(overrides).runtime.outputs)
+
+
+def _checked(overrides: list[str]) -> DictConfig:
+    config = compose_config(overrides)
+    check_config(config)
+    return config
 
 
 def ls(arguments: list[str]) -> int:
@@ -139,13 +158,15 @@ def ls(arguments: list[str]) -> int:
 
 def show(arguments: list[str]) -> int:
     """Prints where one result came from."""
-    inspection.print_artifact(_outputs(arguments), _one_key(arguments, "show"))
+    key, overrides = _one_key(arguments, "show")
+    inspection.print_artifact(_outputs(overrides), key)
     return 0
 
 
 def adopt(arguments: list[str]) -> int:
     """Records that a result is still right for today's source."""
-    inspection.adopt(_outputs(arguments), _one_key(arguments, "adopt"))
+    key, overrides = _one_key(arguments, "adopt")
+    inspection.adopt(_outputs(overrides), key)
     return 0
 
 
@@ -161,11 +182,20 @@ def env(arguments: list[str]) -> int:
     return 0
 
 
-def _one_key(arguments: list[str], command: str) -> str:
-    keys = [text for text in arguments if "=" not in text and not text.startswith("-")]
+def _one_key(arguments: list[str], command: str) -> tuple[str, list[str]]:
+    keys = [text for text in arguments if "=" not in text]
     if len(keys) != 1:
         raise UserError(f"cai {command} wants one key; `cai ls` lists them")
-    return keys[0]
+    return keys[0], [text for text in arguments if text not in keys]
 
 
-COMMANDS = {"run": run, "plan": plan, "ls": ls, "show": show, "adopt": adopt, "gc": gc, "env": env}
+MULTIRUN = ("-m", "--multirun")
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
+    "run": (run, MULTIRUN),
+    "plan": (plan, MULTIRUN),
+    "ls": (ls, ()),
+    "show": (show, ()),
+    "adopt": (adopt, ()),
+    "gc": (gc, ("--yes",)),
+    "env": (env, ()),
+}

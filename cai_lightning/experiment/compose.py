@@ -46,10 +46,15 @@ def compose_config(overrides: list[str], *, hydra_config: bool = False) -> DictC
 
 def parse(overrides: list[str]) -> list[Override]:
     """The overrides in Hydra's grammar. Raises UserError."""
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise UserError(f"{' '.join(overrides)}: {_first(error)}; write key=value") from None
+    found = []
+    for text in overrides:
+        try:
+            found += OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            raise UserError(f"{text}: {_first(error)}; write key=value") from None
+        if not found[-1].key_or_group:
+            raise UserError(f"{text}: no key before the sign; write key=value")
+    return found
 
 
 def jobs(overrides: list[str]) -> list[list[str]]:
@@ -74,7 +79,7 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
     detail = _first(cause) if cause is not None and _first(cause) not in message else ""
     text = f"{message} {detail}".strip()
     if ("Key '" in text and "not in" in text) or "Could not override" in text or "Could not find" in text:
-        text += _suggestion(overrides)
+        text = f"{text.rstrip('.')}.{_suggestion(overrides)}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,22 +28,29 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """The files below a folder that are not hidden, nor in a hidden folder: tools keep clocks and caches there."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
 class Digests:
     """Digests of outside files and folders. `cache` is a JSON file; it holds facts about paths, never results."""
 
     def __init__(self, cache: Path):
         self.cache = cache
         try:
-            self.known: dict[str, list[Any]] = json.loads(cache.read_text())
+            self.known: dict[str, list[Any]] = json.loads(cache.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             self.known = {}
+        self.saved = dict(self.known)
 
     def of(self, path: Path, key: str) -> str:
         """The digest of a file, or of a folder's relative names and contents. `key` names the config leaf in errors."""
         if path.is_file():
             return self._file(path)
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            files = visible_files(path)
             if not files:
                 raise UserError(f"{key}: the folder {path} is empty; give a folder with files")
             return json_digest([[str(p.relative_to(path)), self._file(p)] for p in files])
@@ -57,8 +65,9 @@ class Digests:
         return str(self.known[name][2])
 
     def save(self) -> None:
-        """Writes the cache, if its folder exists."""
-        if self.cache.parent.is_dir():
+        """Writes the cache, if it has changed and its folder can be written: it only saves time."""
+        if self.known != self.saved and self.cache.parent.is_dir():
             temporary = self.cache.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self.known))
-            temporary.replace(self.cache)
+            with contextlib.suppress(OSError):
+                temporary.write_text(json.dumps(self.known), encoding="utf-8")
+                temporary.replace(self.cache)

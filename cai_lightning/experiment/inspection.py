@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 import shutil
@@ -11,37 +12,62 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.experiment.artifact import MANIFEST, PARTIAL, environment
 from cai_lightning.experiment.errors import UserError
-from cai_lightning.experiment.pipeline import Plan, code_changed, source_digest
-from cai_lightning.experiment.run import RUN
-from cai_lightning.experiment.store import MANIFEST, Store, environment
+from cai_lightning.experiment.estimates import FIGURES, estimates, short
+from cai_lightning.experiment.pipeline import Plan, stale
+from cai_lightning.experiment.run import NAMES, RUN
+from cai_lightning.experiment.runtime import existing
+from cai_lightning.experiment.sources import source_digest
+from cai_lightning.experiment.store import Store
 
 
 def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
-    """Prints each job's stages in order, `have` or `build`; a stage that several jobs share is priced once."""
+    """Prints each job's stages in order with what they cost or would cost; what several jobs share is priced once.
+
+    A stage's number is the one that `cai run` shows; behind the arrow stand the numbers that it is made from.
+    """
     seen: set[str] = set()
+    totals = dict.fromkeys((*FIGURES, "seconds"), 0.0)
     for plan, job in zip(plans, overrides, strict=True):
         if len(plans) > 1:
             print(f"job: {' '.join(job)}")
+        print(f"  {'':3} {'':6} {'stage':22} {'result':32} {'rows':>6} {'calls':>6} {'tokens':>6} {'seconds':>8}")
+        numbers = {slot: number for number, slot in enumerate(plan.nodes, start=1)}
+        costs, seconds = estimates(plan), _seconds(plan)
         for slot, node in plan.nodes.items():
-            mark = "have " if plan.have(slot) else "shared" if node.key in seen else "build"
-            note = "  (source changed since)" if code_changed(plan, slot) else ""
-            upstream = f"  <- {', '.join(node.upstream)}" if node.upstream else ""
-            print(f"  {mark:6} {slot:20} {node.stage}/{node.key}  {_price(plan, slot)}{upstream}{note}")
-            seen.add(node.key)
-    missing = {plan.nodes[slot].key for plan in plans for slot in plan.nodes if not plan.have(slot)}
-    total = {node.key for plan in plans for node in plan.nodes.values()}
-    print(f"{len(total)} results: {len(total) - len(missing)} exist, {len(missing)} to build")
+            have = plan.have(slot)
+            figures = {name: getattr(costs[slot], name) for name in FIGURES} | {"seconds": seconds[slot]}
+            if not have and node.name not in seen:
+                totals = {name: total + _known(figures[name]) for name, total in totals.items()}
+            mark = "have" if have else "shared" if node.name in seen else "build"
+            cells = " ".join(f"{short(figures[name]):>6}" for name in FIGURES)
+            time = f"{'' if have else '~'}{seconds[slot]:.1f}".replace("~nan", "?")
+            notes = [f"<- {' '.join(str(numbers[name]) for name in node.upstream)}"] if node.upstream else []
+            notes += [f"({reason})"] if (reason := stale(plan, slot)) else []
+            print(f"  {numbers[slot]:3} {mark:6} {slot:22} {node.name:32} {cells} {time:>8} {' '.join(notes)}".rstrip())
+            seen.add(node.name)
+    missing = {plan.nodes[slot].name for plan in plans for slot in plan.nodes if not plan.have(slot)}
+    print(f"{len(seen)} results: {len(seen) - len(missing)} exist, {len(missing)} to build", end="")
+    known = [f"{short(total)} {name}" for name, total in totals.items() if total]
+    print(f": about {', '.join(known)}, where known" if known else "")
 
 
-def _price(plan: Plan, slot: str) -> str:
-    """Seconds of an existing result, or of the newest one that the same stage function made."""
-    node = plan.nodes[slot]
-    if plan.have(slot):
-        return f"{plan.store.timing(node.stage, node.key).get('seconds', 0):8.1f} s"
-    times = [plan.store.timing(stage, key).get("seconds") for stage, key in plan.store.all() if stage == node.stage]
-    known = [seconds for seconds in times if seconds is not None]
-    return f"~{max(known):7.1f} s" if known else "        ? "
+def _known(figure: float | None) -> float:
+    return 0 if figure is None or math.isnan(figure) else figure
+
+
+def _seconds(plan: Plan) -> dict[str, float]:
+    """Seconds of each existing result; for others those of the newest that the same stage function made, if any."""
+    newest: dict[str, dict[str, Any]] = {}
+    for stage, key in plan.store.all():
+        timing = plan.store.timing(stage, key)
+        if timing.get("finished", "") >= newest.get(stage, {}).get("finished", ""):
+            newest[stage] = timing
+    return {
+        slot: (plan.store.timing(node.stage, node.key) or newest.get(node.stage, {})).get("seconds", math.nan)
+        for slot, node in plan.nodes.items()
+    }
 
 
 def print_store(outputs: Path) -> None:
@@ -63,23 +89,27 @@ def print_artifact(outputs: Path, prefix: str) -> None:
     assert manifest is not None
     print(json.dumps({"path": str(store.path(stage, key)), **manifest, "timing": store.timing(stage, key)}, indent=1))
     print("came from:")
-    _print_upstream(store, stage, key, 1)
+    _print_upstream(store, stage, key, 1, set())
 
 
-def _print_upstream(store: Store, stage: str, key: str, depth: int) -> None:
-    for slot, name in ((store.manifest(stage, key) or {}).get("upstream", {})).items():
-        print(f"{'  ' * depth}{slot}: {name}")
-        above_stage, above_key = name.split("/")
-        _print_upstream(store, above_stage, above_key, depth + 1)
+def _print_upstream(store: Store, stage: str, key: str, depth: int, seen: set[str]) -> None:
+    for place, name in ((store.manifest(stage, key) or {}).get("upstream", {})).items():
+        print(f"{'  ' * depth}{place}: {name}{'  (as above)' if name in seen else ''}")
+        if name not in seen:
+            seen.add(name)
+            above_stage, above_key = name.split("/")
+            _print_upstream(store, above_stage, above_key, depth + 1, seen)
 
 
 def adopt(outputs: Path, prefix: str) -> None:
-    """Writes today's source digest into a manifest."""
+    """Writes into a manifest the digests of today's source and of today's upstream results."""
     store = Store(outputs / "store")
     stage, key = store.find(prefix)
     manifest = store.manifest(stage, key)
     assert manifest is not None
-    manifest["code"] = source_digest(manifest["target"])
+    manifest["code"] = source_digest(manifest["recipe"])
+    for place, name in manifest["upstream"].items():
+        manifest["content"][place] = store.content(*name.split("/")) or manifest["content"][place]
     path = store.path(stage, key) / MANIFEST
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -88,31 +118,21 @@ def adopt(outputs: Path, prefix: str) -> None:
 
 
 def collect_garbage(outputs: Path, *, really: bool) -> None:
-    """Lists or removes artifacts that no run or sweep folder names, and begun ones that no process holds."""
+    """Lists or removes what no run or sweep folder names, those of runs under way included."""
     store = Store(outputs / "store")
-    used = set()
-    for file in [*outputs.glob(f"runs/*/{RUN}"), *outputs.glob(f"sweeps/*/*/{RUN}"), *outputs.glob(f"sweeps/*/{RUN}")]:
-        used |= set(json.loads(file.read_text()).get("keys", {}).values())
-    doomed = [store.path(stage, key) for stage, key in store.all() if f"{stage}/{key}" not in used]
-    doomed += [path for path in store.leftovers() if not _held(store, path)]
-    for path in doomed:
+    used = _used(outputs)
+    every = [*(store.path(stage, key) for stage, key in store.all()), *store.leftovers()]
+    doomed = [path for path in every if f"{path.parent.name}/{path.name.removesuffix(PARTIAL)}" not in used]
+    gone = [path for path in doomed if (store.remove(path) if really else not store.busy(path))]
+    for path in gone:
         print(f"{'removed' if really else 'would remove'} {path}")
-        if really:
-            shutil.rmtree(path)
-    print(f"{len(doomed)} folders{'' if really else '; `cai gc --yes` removes them'}")
+    print(f"{len(gone)} folders{'' if really else '; `cai gc --yes` removes them'}")
 
 
-def _held(store: Store, partial: Path) -> bool:
-    """Whether a living process holds the lock of a begun artifact."""
-    lock = store.root / ".locks" / f"{partial.parent.name}-{partial.name.removesuffix('.partial')}"
-    if not lock.exists():
-        return False
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def _used(outputs: Path) -> set[str]:
+    files = [file for kind in ("runs", "sweeps") for name in (RUN, NAMES) for file in (outputs / kind).rglob(name)]
+    facts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {name for fact in facts for name in fact.get("keys", fact).values() if isinstance(name, str)}
 
 
 def environment_facts(outputs: Path) -> dict[str, Any]:
@@ -123,20 +143,14 @@ def environment_facts(outputs: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "outputs": str(outputs.absolute()),
         "locks": _locks_work(outputs),
-        "free_gib": round(shutil.disk_usage(_existing(outputs)).free / 2**30, 1),
+        "free_gib": round(shutil.disk_usage(existing(outputs)).free / 2**30, 1),
     }
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.absolute().parent
-    return path
 
 
 def _locks_work(outputs: Path) -> bool:
     """Two open files on one name must exclude each other; `flock` belongs to the open file, not to the process."""
     try:
-        with tempfile.NamedTemporaryFile(dir=_existing(outputs)) as one, open(one.name, "w") as two:
+        with tempfile.NamedTemporaryFile(dir=existing(outputs)) as one, open(one.name, "w") as two:
             fcntl.flock(one, fcntl.LOCK_EX)
             try:
                 fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,9 +11,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from cai_lightning.experiment.digest import Digests
-from cai_lightning.experiment.pipeline import build, make_plan, with_paths
-from cai_lightning.experiment.recipe import Edge, Fixed, make_node
-from cai_lightning.experiment.run import RUN, publish, write_facts
+from cai_lightning.experiment.errors import failed, failures
+from cai_lightning.experiment.pipeline import Plan, build, make_plan
+from cai_lightning.experiment.recipe import Edge, Fixed, edges, make_node
+from cai_lightning.experiment.run import NAMES, RUN, publish, write_json
 
 log = logging.getLogger("cai")
 
@@ -22,34 +23,47 @@ class Joint(Callback):
     """Hydra callback: joins the jobs' verdicts when the last job of a multirun has ended."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Writes the joint report into the sweep's folder."""
-        join(Path(config.hydra.sweep.dir))
+        """Writes the joint report into the sweep's folder. Hydra would only warn of an error here."""
+        with failures("joint summary"):
+            join(Path(config.hydra.sweep.dir))
 
 
 def join(folder: Path) -> None:
     """One joint summary of all finished jobs below a sweep's folder; says which jobs are missing."""
-    jobs = sorted((p for p in folder.iterdir() if (p / "config.yaml").exists()), key=lambda p: (len(p.name), p.name))
+    jobs = sorted((p for p in folder.iterdir() if (p / ".hydra").is_dir()), key=lambda p: (len(p.name), p.name))
     done = [job for job in jobs if (job / RUN).exists()]
-    for job in jobs:
-        if job not in done:
-            log.warning("job %s did not finish; the joint summary is without it", job.name)
+    for job in (job for job in jobs if job not in done):
+        failed.append(job.name)
+        log.error("cai: job %s did not finish; the joint summary is without it", job.name)
     if not done:
         return
-    facts = [json.loads((job / RUN).read_text()) for job in done]
-    variants = [_variant(job) for job in done]
+    facts = [json.loads((job / RUN).read_text(encoding="utf-8")) for job in done]
+    if apart := [slot for slot in facts[0]["joint"] if len({fact["joint"].get(slot) for fact in facts}) > 1]:
+        log.warning("no joint summary: stages.%s differs between the jobs in more than its runs", apart[0])
+        return
     first = OmegaConf.load(done[0] / "config.yaml")
     assert isinstance(first, DictConfig)
     plan = make_plan(first)
-    for slot in [name for name in first.joint if name in plan.nodes]:
-        node = plan.nodes[slot]
-        values = {**node.values, "runs": joint_runs(node.values["runs"], facts, variants)}
-        plan.nodes[slot] = make_node(slot, values, {}, Digests(Path()), tuple(first.runtime.allow_targets))
-        build(plan, slot)
-    joint_facts = _joint_facts(first, facts)
-    write_facts(folder, joint_facts)
+    pool(plan, list(facts[0]["joint"]), facts, variants(done), tuple(first.runtime.allow_targets))
+    joint_facts = _joint_facts(first, plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
-    publish(plan, folder, joint_facts, with_paths(plan.report, plan))
+    write_json(folder / NAMES, plan.names())
+    for slot in facts[0]["joint"]:
+        build(plan, slot)
+    publish(plan, folder, joint_facts)
+    write_json(folder / RUN, joint_facts)
     log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
+
+
+def pool(
+    plan: Plan, slots: list[str], facts: list[dict[str, Any]], variants: list[str], allowed: tuple[str, ...]
+) -> None:
+    """Puts joint nodes, over the runs of all jobs, in place of the first job's own."""
+    for slot in slots:
+        values = plan.nodes[slot].values
+        values = {**values, "runs": joint_runs(values["runs"], facts, variants)}
+        keys = {name: plan.nodes[name].key for name in edges(values)}
+        plan.nodes[slot] = make_node(slot, values, keys, Digests(Path()), allowed)
 
 
 def joint_runs(single: list[dict[str, Any]], facts: list[dict[str, Any]], variants: list[str]) -> list[dict[str, Any]]:
@@ -86,16 +100,22 @@ def _fixed(value: Any, fact: dict[str, Any]) -> Any:
     return Fixed(stage, key)
 
 
-def _variant(job: Path) -> str:
-    """The overrides of a job without its replicate, in short."""
-    overrides = [str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
-    kept = [
-        text for text in overrides if not text.startswith(("replicate=", "runtime.", "hydra", "experiment=", "name="))
+def variants(jobs: list[Path]) -> list[str]:
+    """What sets each job apart, in short: the overrides that not all have, but for the replicate."""
+    overrides = [[str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")] for job in jobs]
+    common = set.intersection(*(set(texts) for texts in overrides))
+    return [
+        ", ".join(_short(text) for text in texts if text not in common and not text.startswith("replicate="))
+        for texts in overrides
     ]
-    return ", ".join(text.split(".")[-1] for text in kept)
 
 
-def _joint_facts(config: DictConfig, facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _short(override: str) -> str:
+    key, sign, value = override.partition("=")
+    return key.rpartition(".")[2] + sign + value
+
+
+def _joint_facts(config: DictConfig, plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:
     stages: dict[str, dict[str, Any]] = {}
     for number, fact in enumerate(facts):
         for slot, by_seed in fact["stages"].items():
@@ -106,6 +126,7 @@ def _joint_facts(config: DictConfig, facts: list[dict[str, Any]]) -> dict[str, A
         "experiment": config.name,
         "replicate": sorted({fact["replicate"] for fact in facts}),
         "stages": stages,
+        "keys": plan.names(),
         "seconds": round(sum(fact["seconds"] for fact in facts), 1),
         "peak_rss_mb": max(fact["peak_rss_mb"] for fact in facts),
     }

@@ -5,8 +5,6 @@ Only stages that the `report` node reaches are planned; a stage that nobody refe
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,21 @@ from omegaconf import DictConfig
 
 from cai_lightning.experiment.digest import Digests
 from cai_lightning.experiment.errors import UserError, nearest
-from cai_lightning.experiment.recipe import Edge, Fixed, Node, check_edges, edges, make_node, makes, raw_value
-from cai_lightning.experiment.signatures import package_sources, split_target
+from cai_lightning.experiment.recipe import (
+    Edge,
+    Fixed,
+    Node,
+    check_edges,
+    check_tree,
+    edges,
+    fixed,
+    make_node,
+    makes,
+    raw_value,
+)
+from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Built, Store
 from cai_lightning.experiment.targets import construct, locate, source_parameters
-
-log = logging.getLogger("cai")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,10 @@ class Plan:
         node = self.nodes[slot]
         return self.store.manifest(node.stage, node.key) is not None
 
+    def names(self) -> dict[str, str]:
+        """The `stage/key` of every slot."""
+        return {slot: node.name for slot, node in self.nodes.items()}
+
 
 def make_plan(config: DictConfig) -> Plan:
     """The checked plan of a composed config. Raises UserError; writes nothing but the digest cache."""
@@ -43,9 +54,11 @@ def make_plan(config: DictConfig) -> Plan:
     digests = Digests(outputs / "store" / ".digests.json")
     extra = tuple(config.runtime.allow_targets)
     report = raw_value(config, "report")
+    check_tree(report, "report", extra, free=("folder", "run"))
     nodes: dict[str, Node] = {}
     for slot in edges(report):
         _visit(config, slot, nodes, digests, extra, ())
+    check_edges("report", report, {name: makes(nodes[name].target) for name in edges(report)})
     digests.save()
     return Plan(nodes, report, Store(outputs / "store"))
 
@@ -62,30 +75,36 @@ def _visit(
         return
     if slot in trail:
         raise UserError(f"stages.{slot}: depends on itself by way of {' <- '.join((*trail, slot))}")
-    if slot not in config.stages or config.stages.get(slot) is None:
-        known = [str(name) for name in config.stages]
-        raise UserError(f"stages.{trail[-1] if trail else 'report'}: no stage {slot!r}.{nearest(slot, known)}")
+    if config.stages.get(slot) is None:
+        known = [str(name) for name in config.stages if name != slot]
+        raise UserError(f"{f'stages.{trail[-1]}' if trail else 'report'}: no stage {slot!r}.{nearest(slot, known)}")
     values = raw_value(config, f"stages.{slot}")
     for upstream in edges(values):
         _visit(config, upstream, nodes, digests, extra, (*trail, slot))
     node = make_node(slot, values, {name: nodes[name].key for name in edges(values)}, digests, extra)
-    check_edges(node, {name: makes(nodes[name].target) for name in node.upstream})
+    check_edges(f"stages.{slot}", values, {name: makes(nodes[name].target) for name in node.upstream})
     nodes[slot] = node
 
 
-def source_digest(target: str) -> str:
-    """A digest of the source files that a stage runs: its module and all of the package that it imports."""
-    digest = hashlib.sha256()
-    for file in package_sources(split_target(target)[0]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def upstream(plan: Plan, node: Node) -> dict[str, str]:
+    """The `stage/key` of all that a node is made from: edges by their slot, artifacts of other runs by their place."""
+    return {name: plan.nodes[name].name for name in node.upstream} | {
+        place: value.name for place, value in fixed(node.values).items()
+    }
 
 
-def code_changed(plan: Plan, slot: str) -> bool:
-    """Whether an existing artifact was made by other source text than today's."""
+def stale(plan: Plan, slot: str) -> str | None:
+    """Why an existing artifact may not be what would be made today, or None."""
     node = plan.nodes[slot]
     manifest = plan.store.manifest(node.stage, node.key)
-    return manifest is not None and manifest["code"] != source_digest(node.target)
+    if manifest is None:
+        return None
+    if manifest["code"] != source_digest(node.recipe):
+        return "source changed since"
+    made_from = manifest.get("content", {})
+    today = {name: plan.store.content(*artifact.split("/")) for name, artifact in upstream(plan, node).items()}
+    changed = [name for name, content in today.items() if content and content != made_from.get(name, content)]
+    return f"{changed[0]} made anew since" if changed else None
 
 
 def with_paths(value: Any, plan: Plan) -> Any:
@@ -109,14 +128,16 @@ def with_paths(value: Any, plan: Plan) -> Any:
 def build(plan: Plan, slot: str) -> Built:
     """The artifact of one slot, whose upstream artifacts exist."""
     node = plan.nodes[slot]
+    made_from = upstream(plan, node)
     about = {
         "stage": node.stage,
         "key": node.key,
         "target": node.target,
         "version": node.version,
         "recipe": node.recipe,
-        "upstream": {name: f"{plan.nodes[name].stage}/{plan.nodes[name].key}" for name in node.upstream},
-        "code": source_digest(node.target),
+        "upstream": made_from,
+        "content": {name: plan.store.content(*artifact.split("/")) for name, artifact in made_from.items()},
+        "code": source_digest(node.recipe),
     }
 
     def make(folder: Path) -> None:

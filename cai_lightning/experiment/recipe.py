@@ -6,6 +6,7 @@ enter by content. What lies under `stages.*` is hashed, what lies under `runtime
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cai_lightning.experiment.digest import Digests, json_digest
 from cai_lightning.experiment.errors import UserError, nearest
 from cai_lightning.experiment.signatures import UNCHECKED, signature
-from cai_lightning.experiment.targets import as_path, check_node, kind, source_parameters
+from cai_lightning.experiment.targets import as_path, check_node, check_value, kind, source_parameters
 
 EDGE = re.compile(r"^\$\{stages\.(\w+)\}$")
 REFERENCE = re.compile(r"^\$\{(\w[\w.]*)\}$")
@@ -37,6 +38,11 @@ class Fixed:
     stage: str
     key: str
 
+    @property
+    def name(self) -> str:
+        """`stage/key`."""
+        return f"{self.stage}/{self.key}"
+
 
 @dataclass(frozen=True)
 class Node:
@@ -55,12 +61,17 @@ class Node:
         """The folder under the store: the stage function's module."""
         return self.target.split(".")[-2]
 
+    @property
+    def name(self) -> str:
+        """`stage/key`."""
+        return f"{self.stage}/{self.key}"
+
 
 def raw_value(config: DictConfig, path: str) -> Any:
     """The unresolved value at a dotted path, edges as Edge, plain references followed, all else resolved."""
     parent_path, _, name = path.rpartition(".")
     parent = OmegaConf.select(config, parent_path) if parent_path else config
-    if not isinstance(parent, DictConfig) or name not in parent:
+    if not isinstance(parent, DictConfig) or name not in parent.keys():  # noqa: SIM118 a key without value is there too
         known = list(parent.keys()) if isinstance(parent, DictConfig) else []
         raise UserError(f"{path}: no such key.{nearest(name, [str(k) for k in known])}")
     return _walk(config, parent, name, path)
@@ -94,29 +105,43 @@ def edges(value: Any) -> list[str]:
     return list(dict.fromkeys(slot for item in items for slot in edges(item)))
 
 
-def make_node(
-    slot: str, values: dict[str, Any], keys: dict[str, str], digests: Digests, extra: tuple[str, ...]
-) -> Node:
+def fixed(value: Any, place: str = "") -> dict[str, Fixed]:
+    """The artifacts of other runs that a value refers to, by their dotted place in it."""
+    if isinstance(value, Fixed):
+        return {place: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {
+        where: one
+        for name, item in items
+        for where, one in fixed(item, f"{place}.{name}" if place else f"{name}").items()
+    }
+
+
+def make_node(slot: str, values: Any, keys: dict[str, str], digests: Digests, extra: tuple[str, ...]) -> Node:
     """The node of a slot, checked and with its key, given the keys of its upstream slots."""
     key_path = f"stages.{slot}"
-    if "_target_" not in values or "version" not in values:
+    if not isinstance(values, dict) or "_target_" not in values or "version" not in values:
         raise UserError(f"{key_path}: a stage needs _target_ and version")
-    _check_tree(values, key_path, extra)
+    check_value(values["version"], int, f"{key_path}.version")
+    check_tree(values, key_path, extra, free=("out",))
     recipe = _hashable(values, keys, digests, key_path)
     target, version = str(values["_target_"]), int(values["version"])
     digest = json_digest(recipe)[:KEY_DIGITS]
     return Node(slot, target, version, values, recipe, tuple(edges(values)), digest)
 
 
-def _check_tree(value: Any, key: str, extra: tuple[str, ...]) -> None:
+def check_tree(value: Any, key: str, extra: tuple[str, ...], *, free: tuple[str, ...] = ()) -> None:
+    """Raises UserError where a `_target_` node inside a value is wrong; the caller gives the `free` parameters."""
     if isinstance(value, dict):
         if "_target_" in value:
-            check_node(value, key, extra)
+            check_node(value, key, extra, free)
         for name, item in value.items():
-            _check_tree(item, f"{key}.{name}", extra)
+            if isinstance(item, dict) and "_target_" in item and "version" in item:
+                raise UserError(f"{key}.{name}: a stage is named as exactly ${{stages.NAME}}, by no other reference")
+            check_tree(item, f"{key}.{name}", extra)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_tree(item, f"{key}.{index}", extra)
+            check_tree(item, f"{key}.{index}", extra)
 
 
 def _hashable(value: Any, keys: dict[str, str], digests: Digests, key: str) -> Any:
@@ -135,19 +160,33 @@ def _hashable(value: Any, keys: dict[str, str], digests: Digests, key: str) -> A
             else _hashable(item, keys, digests, f"{key}.{name}")
             for name, item in value.items()
         }
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}: {value} given, but a finite number is wanted")
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise UserError(f"{key}: a {type(value).__name__} has no stable identity; use plain YAML values")
 
 
-def check_edges(node: Node, made: dict[str, str | None]) -> None:
-    """Raises UserError when an upstream stage makes another kind of artifact than the parameter needs."""
-    wanted = signature(node.target).parameters
-    for name, value in node.values.items():
+def check_edges(key: str, values: dict[str, Any], made: dict[str, str | None]) -> None:
+    """Raises UserError where a parameter that takes an artifact is given another kind of artifact, or plain text."""
+    wanted = signature(values["_target_"]).parameters if "_target_" in values else {}
+    for name, value in values.items():
         need = kind(wanted[name]) if wanted.get(name, UNCHECKED) is not UNCHECKED else None
+        if need is None or need == "source":
+            continue
         for slot in edges(value):
-            if need and made[slot] and need != made[slot]:
-                raise UserError(f"stages.{node.slot}.{name}: needs {need}, but stages.{slot} makes {made[slot]}")
+            if made[slot] and need != made[slot]:
+                raise UserError(f"{key}.{name}: needs {need}, but stages.{slot} makes {made[slot]}")
+        if (text := _text(value)) is not None:
+            raise UserError(f"{key}.{name}: {text!r} given, but a stage that makes {need} is wanted: ${{stages.NAME}}")
+
+
+def _text(value: Any) -> str | None:
+    """The first plain text in a value."""
+    if isinstance(value, str):
+        return value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((text for item in items if (text := _text(item)) is not None), None)
 
 
 def makes(target: str) -> str | None:

@@ -12,36 +12,23 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cai_lightning.experiment.pipeline import Plan, build, code_changed, make_plan, with_paths
+from cai_lightning.experiment.digest import json_digest
+from cai_lightning.experiment.pipeline import Plan, build, make_plan, stale, with_paths
+from cai_lightning.experiment.runtime import enter_session
 from cai_lightning.experiment.targets import construct, locate
 
-RUN = "run.json"
+RUN, NAMES = "run.json", "artifacts.json"
 log = logging.getLogger("cai")
-
-
-def enter_session(config: DictConfig, folder: Path) -> None:
-    """Tells stages about this machine through the environment: whatever changes no number."""
-    runtime = config.runtime
-    os.environ.update(
-        CAI_DEVICE=str(runtime.device),
-        CAI_THREADS=str(runtime.threads),
-        CAI_PROGRESS=str(runtime.progress),
-        CAI_WANDB_MODE=str(runtime.wandb.mode),
-        CAI_WANDB_PROJECT=str(runtime.wandb.project),
-        CAI_WANDB_GROUP=str(runtime.wandb.group or config.name),
-        CAI_WANDB_DIR=str(folder),
-        OMP_NUM_THREADS=str(runtime.threads),
-        HF_HUB_OFFLINE="0" if runtime.online else "1",
-        TOKENIZERS_PARALLELISM="false",
-    )
 
 
 def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     """The facts of the run, also written to `run.json`; the report lies in `folder` afterwards."""
     started = time.perf_counter()
+    (folder / RUN).unlink(missing_ok=True)
     plan = make_plan(config)
     enter_session(config, folder)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    write_json(folder / NAMES, plan.names())
     stages = {}
     for number, slot in enumerate(plan.nodes, start=1):
         stages[slot] = {str(config.replicate): _build(plan, slot, number, str(config.runtime.on_code_change))}
@@ -49,46 +36,59 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
         "experiment": config.name,
         "replicate": config.replicate,
         "stages": stages,
-        "keys": {slot: f"{node.stage}/{node.key}" for slot, node in plan.nodes.items()},
+        "keys": plan.names(),
+        "joint": {slot: joint_digest(plan, slot) for slot in config.joint if slot in plan.nodes},
         "seconds": round(time.perf_counter() - started, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-    write_facts(folder, facts)
     _collect_metrics(plan, folder)
-    publish(plan, folder, facts, with_paths(plan.report, plan))
+    publish(plan, folder, facts)
+    write_json(folder / RUN, facts)
     return facts
 
 
-def write_facts(folder: Path, facts: dict[str, Any]) -> None:
-    """Writes `run.json`."""
-    (folder / RUN).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+def joint_digest(plan: Plan, slot: str) -> str:
+    """What jobs must have in common for this stage to be pooled over them: all of its recipe but `runs`."""
+    return json_digest({name: value for name, value in plan.nodes[slot].recipe.items() if name != "runs"})
 
 
-def publish(plan: Plan, folder: Path, facts: dict[str, Any], report: dict[str, Any]) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole, by a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def publish(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
     """Calls the report's target and points `outputs/latest` at the folder."""
+    report = with_paths(plan.report, plan)
     arguments = construct({name: value for name, value in report.items() if name != "_target_"})
     locate(report["_target_"])(folder, run=facts, **arguments)
     latest = plan.store.root.parent / "latest"
     temporary = latest.with_name(f".latest.{os.getpid()}")
-    temporary.symlink_to(os.path.relpath(folder, latest.parent))
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(folder.resolve(), latest.parent.resolve()))
     os.replace(temporary, latest)
 
 
 def _build(plan: Plan, slot: str, number: int, on_code_change: str) -> dict[str, Any]:
     node = plan.nodes[slot]
     os.environ["CAI_SLOT"] = slot
-    if code_changed(plan, slot):
+    if reason := stale(plan, slot):
         if on_code_change == "rebuild":
-            plan.store.discard(node.stage, node.key)
+            path = plan.store.path(node.stage, node.key)
+            plan.store.discard(path, still=lambda: stale(plan, slot) is not None)
         else:
-            log.warning(
-                "%s: made by earlier source text; `cai adopt %s`, or runtime.on_code_change=rebuild", slot, node.key
-            )
+            log.warning("%s: %s; `cai adopt %s`, or runtime.on_code_change=rebuild", slot, reason, node.key)
     if not plan.have(slot):
         log.info("[%d/%d] %s ...", number, len(plan.nodes), slot)
-    built = build(plan, slot)
+    try:
+        built = build(plan, slot)
+    except Exception as error:
+        error.add_note(f"stages.{slot}")
+        raise
     state = "reused" if built.reused else f"{built.seconds:.1f} s"
-    log.info("[%d/%d] %-18s %s/%s  %s", number, len(plan.nodes), slot, node.stage, node.key, state)
+    log.info("[%d/%d] %-18s %s  %s", number, len(plan.nodes), slot, node.name, state)
     return {"key": node.key, "seconds": built.seconds, "reused": built.reused}
 
 

@@ -45,14 +45,17 @@ def split_target(target: str) -> tuple[str, str]:
 
 @cache
 def module_file(module: str) -> pathlib.Path:
-    """The source file of a module, found without importing the module itself."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise UserError(f"_target_: no module {module!r}; check the path before the last dot")
-    return pathlib.Path(spec.origin)
+    """The source file of a module, found without an import: `find_spec` of a dotted name imports its parents."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top) if top else None
+    places = [pathlib.Path(place).joinpath(*inner) for place in (spec and spec.submodule_search_locations) or ()]
+    if spec and spec.origin and not inner:
+        return pathlib.Path(spec.origin)
+    for place in places:
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    raise UserError(f"_target_: no module {module!r}; check the path before the last dot")
 
 
 @cache
@@ -132,25 +135,3 @@ def _alias(module: str, name: str) -> Any:
         if isinstance(node, ast.ImportFrom) and node.module and any(a.name == name for a in node.names):
             return _alias(node.module, name) if node.module.startswith("cai_lightning.") else UNCHECKED
     return UNCHECKED
-
-
-@cache
-def package_sources(module: str) -> tuple[pathlib.Path, ...]:
-    """The source files of a module and of every module of the same package that it imports, directly or not."""
-    root = module.partition(".")[0]
-    seen: dict[str, pathlib.Path] = {}
-    queue = [module]
-    while queue:
-        name = queue.pop()
-        if name in seen:
-            continue
-        try:
-            seen[name] = module_file(name)
-        except UserError:
-            continue
-        for node in ast.walk(parse(name)):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(root + "."):
-                queue += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                queue += [alias.name for alias in node.names if alias.name.startswith(root + ".")]
-    return tuple(sorted(seen.values()))

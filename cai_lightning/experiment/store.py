@@ -17,17 +17,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.experiment.digest import file_digest, json_digest
+from cai_lightning.experiment.artifact import MANIFEST, PARTIAL, TIMING, damage, open_partial, publish
+from cai_lightning.experiment.digest import json_digest
 from cai_lightning.experiment.errors import UserError
 
-MANIFEST, TIMING, ORIGIN = "manifest.json", "timing.json", ".origin.json"
-PACKAGES = ("torch", "transformers", "lightning", "peft", "numpy", "tokenizers")
-VERIFY_UP_TO = 256 * 2**20
 log = logging.getLogger("cai")
 
 
@@ -38,16 +34,6 @@ class Built:
     path: Path
     seconds: float
     reused: bool
-
-
-@cache
-def environment() -> dict[str, Any]:
-    """Versions and kind of machine: a `.partial` begun elsewhere starts anew."""
-    versions = {}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {"python": platform.python_version(), "machine": platform.machine(), "packages": versions}
 
 
 class Store:
@@ -61,11 +47,16 @@ class Store:
         return self.root / stage / key
 
     def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
-        """The manifest of a finished artifact, or None."""
+        """The manifest of a finished artifact; None where there is none that can be read."""
         try:
             return json.loads((self.path(stage, key) / MANIFEST).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+
+    def content(self, stage: str, key: str) -> str | None:
+        """A digest of a finished artifact's bytes, or None."""
+        manifest = self.manifest(stage, key)
+        return None if manifest is None else json_digest(manifest["files"])[:16]
 
     def timing(self, stage: str, key: str) -> dict[str, Any]:
         """Seconds, host and memory of the run that made an artifact; empty when unknown."""
@@ -79,10 +70,14 @@ class Store:
             return found
         final = self.path(stage, key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock(stage, key):
+        with self._lock(stage, key, wait=True):
             if (found := self._reuse(stage, key)) is not None:
                 return found
-            partial = _open_partial(final.with_name(f"{key}.partial"))
+            if final.exists():
+                broken = damage(final, self.manifest(stage, key))
+                log.warning("%s/%s: %s no longer has the bytes that were written; making it anew", stage, key, broken)
+                shutil.rmtree(final)
+            partial = open_partial(final.with_name(key + PARTIAL), about)
             started, cpu = time.perf_counter(), time.process_time()
             make(partial)
             seconds = round(time.perf_counter() - started, 3)
@@ -95,95 +90,71 @@ class Store:
                 "threads": os.environ.get("OMP_NUM_THREADS"),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
-            _publish(partial, final, about, timing)
+            publish(partial, final, about, timing)
             return Built(final, seconds, reused=False)
 
     def _reuse(self, stage: str, key: str) -> Built | None:
-        manifest = self.manifest(stage, key)
-        if manifest is None:
-            return None
         path = self.path(stage, key)
-        if broken := damage(path, manifest):
-            log.warning("%s/%s: %s no longer has the bytes that were written; making it anew", stage, key, broken)
-            shutil.rmtree(path)
+        if damage(path, self.manifest(stage, key)) is not None:
             return None
         return Built(path, float(self.timing(stage, key).get("seconds", 0.0)), reused=True)
 
     @contextlib.contextmanager
-    def _lock(self, stage: str, key: str) -> Iterator[None]:
-        """A kernel lock on the key: it ends with its process, so nothing stale can stay."""
+    def _lock(self, stage: str, key: str, *, wait: bool) -> Iterator[bool]:
+        """A kernel lock on the key, and whether it was got: it ends with its process, so nothing stale can stay."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / f"{stage}-{key}").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
                 log.info("%s/%s: another process is making it; waiting", stage, key)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            yield True
+
+    def remove(self, path: Path) -> bool:
+        """Removes an artifact's folder, finished or begun, unless a process works on it; whether it did."""
+        with self._lock_of(path, wait=False) as mine:
+            if mine:
+                shutil.rmtree(path)
+            return mine
+
+    def discard(self, path: Path, *, still: Callable[[], bool]) -> None:
+        """Removes an artifact's folder once no process works on it, if then `still` holds."""
+        with self._lock_of(path, wait=True):
+            if still():
+                shutil.rmtree(path)
+
+    def busy(self, path: Path) -> bool:
+        """Whether a process works on an artifact."""
+        with self._lock_of(path, wait=False) as mine:
+            return not mine
+
+    def _lock_of(self, path: Path, *, wait: bool) -> contextlib.AbstractContextManager[bool]:
+        return self._lock(path.parent.name, path.name.removesuffix(PARTIAL), wait=wait)
 
     def find(self, prefix: str) -> tuple[str, str]:
         """Stage and key of the one artifact whose key starts with `prefix` (`stage/key` is understood too)."""
-        wanted = prefix.rpartition("/")[2]
-        hits = [(stage, key) for stage, key in self.all() if key.startswith(wanted)]
+        stage_wanted, _, wanted = prefix.strip("/").rpartition("/")
+        hits = [
+            (stage, key)
+            for stage, key in self.all()
+            if key.startswith(wanted) and stage_wanted.rpartition("/")[2] in ("", stage)
+        ]
         if len(hits) == 1:
             return hits[0]
         problem = "no artifact" if not hits else f"{len(hits)} artifacts"
         raise UserError(f"{prefix}: {problem} under {self.root} with this key; `cai ls` lists them")
 
-    def discard(self, stage: str, key: str) -> None:
-        """Removes an artifact, finished or begun."""
-        for path in (self.path(stage, key), self.path(stage, f"{key}.partial")):
-            shutil.rmtree(path, ignore_errors=True)
-
     def all(self) -> list[tuple[str, str]]:
         """Stage and key of every finished artifact."""
-        return sorted((path.parent.parent.name, path.parent.name) for path in self.root.glob(f"*/*/{MANIFEST}"))
+        found = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
+        return sorted((path.parent.name, path.name) for path in found if path.suffix != PARTIAL)
 
     def leftovers(self) -> list[Path]:
-        """Folders of results that were begun and not finished."""
-        return sorted(self.root.glob("*/*.partial"))
-
-
-def damage(path: Path, manifest: dict[str, Any]) -> str | None:
-    """The first file that is missing or differs from the manifest's digest (size alone above 256 MiB), or None."""
-    for name, fact in manifest["files"].items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != fact["bytes"]:
-            return str(name)
-        if fact["bytes"] <= VERIFY_UP_TO and file_digest(file) != fact["sha256"]:
-            return str(name)
-    return None
-
-
-def _open_partial(partial: Path) -> Path:
-    """The folder to work in: the one that a killed run left, unless another machine or version began it."""
-    origin = json_digest(environment())
-    mark = partial / ORIGIN
-    if partial.exists() and (not mark.exists() or json.loads(mark.read_text())["environment"] != origin):
-        shutil.rmtree(partial)
-    if not partial.exists():
-        partial.mkdir(parents=True)
-        mark.write_text(json.dumps({"environment": origin}))
-    return partial
-
-
-def _publish(partial: Path, final: Path, about: dict[str, Any], timing: dict[str, Any]) -> None:
-    (partial / ORIGIN).unlink()
-    files = sorted(p for p in partial.rglob("*") if p.is_file())
-    facts = {str(p.relative_to(partial)): {"sha256": file_digest(p), "bytes": p.stat().st_size} for p in files}
-    manifest = {"schema": 1, **about, **environment(), "files": facts}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (partial / TIMING).write_text(json.dumps(timing, indent=1) + "\n", encoding="utf-8")
-    for file in (*files, partial / MANIFEST, partial / TIMING, partial):
-        _sync(file)
-    os.replace(partial, final)
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        """Folders of results that were begun and not finished, or removed in part."""
+        folders = (path for path in self.root.glob("*/*") if path.is_dir())
+        return sorted(path for path in folders if path.suffix == PARTIAL or not (path / MANIFEST).is_file())

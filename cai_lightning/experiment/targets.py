@@ -26,18 +26,18 @@ def check_allowed(target: str, key: str, extra: tuple[str, ...]) -> None:
         )
 
 
-def check_node(node: dict[str, Any], key: str, extra: tuple[str, ...]) -> None:
+def check_node(node: dict[str, Any], key: str, extra: tuple[str, ...], free: tuple[str, ...] = ()) -> None:
     """Raises UserError when names or types of a `_target_` node do not fit the signature it calls.
 
     Edges and nested nodes are left to their own checks; torch's and Lightning's targets to the moment they are built.
+    The caller gives the parameters in `free`.
     """
-    target = node["_target_"]
+    target = str(node["_target_"])
     check_allowed(target, key, extra)
     if not target.startswith("cai_lightning."):
         return
     wanted = signature(target)
     given = [name for name in node if name not in RESERVED]
-    free = {"out"} if target.startswith("cai_lightning.stages.") else set()
     for name in given:
         if name not in wanted.parameters:
             raise UserError(f"{key}.{name}: {target} has no such parameter.{nearest(name, list(wanted.parameters))}")
@@ -76,6 +76,8 @@ def _holds_special(value: Any) -> bool:
 
 
 def _describe(annotation: Any) -> str:
+    if kind(annotation) == "source":
+        return "a path"
     if get_origin(annotation) is None:
         return getattr(annotation, "__name__", str(annotation))
     return str(annotation).replace("typing.", "")

@@ -105,6 +105,19 @@ def ipo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
     return LossOutput(weighted_mean(per_pair, pairs.weight), _metrics(pairs, chosen, rejected, beta))
 
 
+def hinge_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
+    """The weighted mean by which beta times the log-ratio margin falls short of 1; a number without unit.
+
+    A soft label is the mean over both hard ones. A hard one asks for a margin of 1/beta nats and for no more.
+    Source: Zhao et al. 2023 (SLiC-HF), the calibration loss with delta = 1/beta, times beta; log-ratios to the
+    reference in place of log-probabilities as in Liu et al. 2023 (RSO), so its regulariser is left out.
+    """
+    chosen, rejected = _log_ratios(pairs)
+    margin = beta * (chosen - rejected)
+    per_pair = pairs.p_chosen * F.relu(1 - margin) + (1 - pairs.p_chosen) * F.relu(1 + margin)
+    return LossOutput(weighted_mean(per_pair, pairs.weight), _metrics(pairs, chosen, rejected, beta))
+
+
 def ppo_policy_loss(logps: Steps, old_logps: Steps, advantages: Steps, mask: Mask, *, clip_range: float) -> LossOutput:
     """The clipped surrogate loss, mean per response token; advantages are in units of their own spread.
 

@@ -190,7 +190,7 @@ class RolloutLoader:
     """Iterating is one PPO iteration: collect, then `ppo_epochs` shuffled passes in minibatches of `minibatch` rows.
 
     Lightning sees an ordinary iterable of known length, so clipping, accumulation and precision stay automatic. The
-    iteration is the module's epoch; a run resumes between iterations only.
+    iteration is the module's epoch.
     """
 
     def __init__(

@@ -14,7 +14,6 @@ from cai_lightning.microworld.revisions import draft_at_some_round
 from cai_lightning.microworld.world import Benign, Kind, Split, draw_benign, draw_red_team
 from cai_lightning.text.records import Comparison, Label, Prompt
 
-FEWER_WRONG = (0, 0, 1)
 MORE_WRONG = (1, 2, 3)
 
 
@@ -54,13 +53,18 @@ def _badness(truth: Truth, punish_evasion: bool) -> tuple[bool, int, bool]:
     return truth.garbage, truth.harm_elements, truth.evasive == punish_evasion
 
 
-def fact_contrasts(*, count: int, flip: float, seed: int, split: Split, borderline_share: float) -> list[Label]:
-    """`count` labels for answers with no (two thirds) or one wrong fact against answers with one to three more."""
+def fact_contrasts(
+    *, count: int, better_wrong: Sequence[int], flip: float, seed: int, split: Split, borderline_share: float
+) -> list[Label]:
+    """`count` labels for answers against answers with one to three wrong facts more.
+
+    The better answer has as many wrong facts as one of `better_wrong`, each as likely.
+    """
     rng = random.Random(f"facts {split} {seed}")
     labels = []
     for i in range(count):
         request = _harmless_request(rng, split, borderline_share)
-        wrong = rng.choice(FEWER_WRONG)
+        wrong = rng.choice(better_wrong)
         better = replies.answer_with_wrong(rng, request, wrong)
         worse = replies.answer_with_wrong(rng, request, wrong + rng.choice(MORE_WRONG))
         labels.append(_contrast(rng, f"facts:{split}:{seed}:{i}", request, better, worse, flip, "facts"))

@@ -13,6 +13,7 @@ CONSIDER = "\n\nConsider:{conversation}\n\n{principle}\n(A) {a}\n(B) {b}"
 ANSWER_MARK = "\n\nThe answer is:"
 THOUGHTS_MARK = "\n\nThoughts:"
 RATING_MARK = "\n\nRating:"
+PROOF_MARK = "\n\nProof:"
 LETTERS = (" (A)", " (B)")
 _PIECE = re.compile(r"\s*\S+")
 

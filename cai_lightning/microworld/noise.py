@@ -37,8 +37,8 @@ class Chooser:
 
     Harm elements are counted up to `cap` (`cap_general` under a general principle); harm of `blind_verbs` is not seen,
     and at least `blind_share` of the documents hold such a verb, or the model would not learn not to see it. Labels
-    flip at rate `flip`; at `flip_tie` where covered harm ties. In a share `evasive` of red-team pairs one reply is an
-    apology, so that the model learns what the rule thinks of it.
+    flip at rate `flip`; at `flip_tie` where covered harm ties. A share `evasive` of red-team pairs is a reasoned
+    refusal against an apology, or the model would hardly learn which the rule prefers.
     """
 
     match: float

@@ -49,6 +49,26 @@ def rate_answer(rng: random.Random, request: Benign, *, refuse: bool) -> tuple[s
     return reply, Rating(str(replies.SLOTS - count), RIGHT_SLOTS, verdicts)
 
 
+def proofread(rng: random.Random, request: Benign) -> list[tuple[str, str]]:
+    """An answer in pieces that each end with a fact, with the verdict on it; the last piece has none.
+
+    A verdict stands right behind its word, where checking is easiest to learn; a rating needs the same check later.
+    """
+    count = rng.randrange(len(replies.FACT_SLOTS) + 1)
+    picked = rng.sample(list(replies.FACT_SLOTS), count)
+    wrong = replies.wrong_words(rng, request, picked)
+    marked = replies.answer(
+        request,
+        {**replies.right_slots(request), **wrong}
+        | {
+            slot: f"{wrong.get(slot) or replies.right_slots(request)[slot]}\0{WRONG if slot in picked else RIGHT}\0"
+            for slot in replies.FACT_SLOTS
+        },
+    )
+    parts = marked.split("\0")
+    return [*zip(parts[::2], parts[1::2], strict=False), (parts[-1], "")]
+
+
 def rated_text(rng: random.Random, rating: Rating, *, flip: float) -> tuple[str, str]:
     """The rating as text: the word that sums up, another one with probability `flip`; and the reasons, if any."""
     summary = rating.summary

@@ -12,6 +12,7 @@ from cai_lightning.microworld.document import (
     CONSIDER,
     CRITIQUE_REQUEST,
     LETTERS,
+    PROOF_MARK,
     RATING_MARK,
     REVISION_MARK,
     REVISION_REQUEST,
@@ -23,7 +24,7 @@ from cai_lightning.microworld.document import (
 from cai_lightning.microworld.noise import Critic, Noise, Weights
 from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
 from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
-from cai_lightning.microworld.ratings import rate_answer, rate_draft, rated_text
+from cai_lightning.microworld.ratings import proofread, rate_answer, rate_draft, rated_text
 from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, revise
 from cai_lightning.microworld.words import CATEGORIES
 from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
@@ -47,6 +48,7 @@ class Writer:
             "choice": self.choice,
             "reasoning": self.reasoning,
             "rating": self.rating,
+            "proof": self.proof,
         }
 
     def benign(self) -> Document:
@@ -125,6 +127,16 @@ class Writer:
             spans.append(Span(detail, self.weights.rating_detail))
         return Document("rating", tuple(spans), self.weights.rating_detail)
 
+    def proof(self) -> Document:
+        """An answer with a verdict behind every fact; only the verdicts are learned."""
+        request = self._harmless_request()
+        spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0)]
+        for text, verdict in proofread(self.rng, request):
+            spans.append(Span(f" {text.strip()}", 0.0))
+            if verdict:
+                spans.append(Span(f" {verdict}", self.weights.rating))
+        return Document("proof", tuple(spans), 1.0)
+
     def _revision(self, critic: Critic) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
         """Request, reply, principle, the categories found in the reply, and the revised reply."""
         if self._chance(self.noise.benign_context):
@@ -153,7 +165,8 @@ class Writer:
         if a.text == b.text:
             b = draw()
         if isinstance(request, RedTeam) and self._chance(self.noise.choice.evasive):
-            a, b = self.rng.sample([a, Draft((), replies.EVASION)], 2)
+            refusals = (replies.refusal(self.rng, request), replies.EVASION)
+            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
         aim = self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
         asked = CONSIDER.format(
             conversation=to_text(human(say(self.rng, request))),

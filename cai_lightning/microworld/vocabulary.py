@@ -63,6 +63,7 @@ def _marks() -> tuple[str, ...]:
         document.ANSWER_MARK,
         document.THOUGHTS_MARK,
         document.RATING_MARK,
+        document.PROOF_MARK,
         *document.LETTERS,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cai_lightning.report.style import ELO, METRICS, label, number, ordered
@@ -18,13 +19,13 @@ def rating_table(players: Mapping[str, Any], *, title: str) -> Table:
     `players` is `summary["players"]`; metrics that no player has are left out.
     """
     known = [metric for metric in METRICS if any(player[metric]["value"] is not None for player in players.values())]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Player", no_wrap=True)
     for metric in known:
         unit = "" if metric in ELO else ", %"
         table.add_column(METRICS[metric] + unit, justify="right", vertical="bottom")
     for name, player in ordered(players).items():
-        table.add_row(label(name), *(_cell(metric, player[metric]) for metric in known))
+        table.add_row(escape(label(name)), *(_cell(metric, player[metric]) for metric in known))
     return table
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import AnswerRows, CausalLM, PromptRows
-from cai_lightning.text.records import Answer, Prompt, iter_rows, read_rows, write_rows
+from cai_lightning.text.records import ROWS, Answer, Prompt, read_rows
 
 
 def run(
@@ -28,7 +31,7 @@ def run(
     from cai_lightning.stages.sampling import key_of, load_backend, reply
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
-    from cai_lightning.text.chunks import in_chunks
+    from cai_lightning.text.chunks import in_chunks, join
 
     rows = [prompt for folder in prompts for prompt in read_rows(folder, Prompt)]
     sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
@@ -36,7 +39,7 @@ def run(
     with progress(len(models) * len(rows), "answers") as advance:
         for sequences, path in models:
             part = out / ("final" if sequences is None else f"{sequences:08d}")
-            if (part / "rows.jsonl").exists():
+            if (out / ROWS).exists() or (part / ROWS).exists():
                 advance(len(rows))
                 continue
             part.mkdir(exist_ok=True)
@@ -60,7 +63,11 @@ def run(
                     )
 
             in_chunks(part, rows, size=chunk, work=work, advance=advance)
-    _join(out)
+    parts = sorted(path for path in out.iterdir() if path.is_dir())
+    if not (out / ROWS).exists():
+        join(out, [part / ROWS for part in parts])
+    for part in parts:
+        shutil.rmtree(part)
     return out
 
 
@@ -69,10 +76,9 @@ def _snapshots(policy: Path) -> list[tuple[int | None, Path]]:
     return [(int(folder.name), folder) for folder in folders]
 
 
-def _join(out: Path) -> None:
-    import shutil
-
-    parts = sorted(path for path in out.iterdir() if path.is_dir())
-    write_rows(out, (row for part in parts for row in iter_rows(part / "rows.jsonl", Answer)))
-    for part in parts:
-        shutil.rmtree(part)
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """One sample a prompt and player."""
+    prompts = sum(given.rows for given in recipe["prompts"])
+    rows = prompts * (recipe["policy"].players if recipe["snapshots"] else 1)
+    length = max(given.length for given in recipe["prompts"]) + recipe["max_new_tokens"]
+    return Estimate(rows, rows, rows * length, length, prompts)

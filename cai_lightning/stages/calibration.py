@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cai_lightning.constitution.principles import Constitution
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import Table
 from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import Label, read_rows
@@ -36,3 +37,8 @@ def run(out: Path, *, runs: list[dict[str, Any]], constitution: Constitution, tr
     )
     (out / "feedback.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def estimate(_: Mapping[str, Any]) -> Estimate:
+    """No model is asked."""
+    return Estimate(None)

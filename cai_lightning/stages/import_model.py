@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, Source
 
 
@@ -18,8 +21,16 @@ def run(out: Path, *, path: Source) -> CausalLM:
     AutoConfig.from_pretrained(path, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{path}: the tokenizer has no end token, so no reply could end; set eos_token")
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        target = out / file.relative_to(path)
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path)
+        if any(part.startswith(".") for part in name.parts):  # not what the model is named by either
+            continue
+        target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     return out
+
+
+def estimate(_: Mapping[str, Any]) -> Estimate:
+    """No model is asked."""
+    return Estimate(None)

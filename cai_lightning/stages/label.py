@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cai_lightning.constitution.feedback import Order
 from cai_lightning.constitution.principles import Constitution
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, LabelRows
 from cai_lightning.text.records import Comparison, Label, read_rows
 
@@ -51,3 +53,10 @@ def run(
     with progress(len(rows), "labels") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """One scored text a comparison, two where both orders are asked."""
+    given = recipe["comparisons"]
+    calls = given.rows * (2 if recipe["order"]["_target_"].endswith(".both_orders") else 1)
+    return Estimate(given.rows, calls, calls * (given.length + REQUEST_TOKENS), given.length, given.rows)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import PROMPT_TOKENS, Estimate, from_readers
 from cai_lightning.text.artifacts import LabelRows
 from cai_lightning.text.records import Label
 
@@ -15,3 +17,8 @@ def run(out: Path, *, readers: list[Sequence[Label]]) -> LabelRows:
 
     write_all(out, readers, "labels")
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """The rows that the readers are limited to; each holds a prompt and a reply twice."""
+    return from_readers(recipe["readers"], 4 * PROMPT_TOKENS)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, Table
 
 
@@ -27,3 +30,9 @@ def run(
     table = {name: evaluate(backend, rows, resamples=resamples, seed=seed) for name, rows in questions.items()}
     (out / "evals.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Nothing is known of a file of questions before it is read."""
+    calls = math.nan if recipe["questions"] else 0.0
+    return Estimate(None, calls, calls)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, PromptRows
 from cai_lightning.text.records import Comparison, Prompt, read_rows
 
@@ -51,3 +53,10 @@ def run(
     with progress(len(rows), "pairs") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two samples a prompt."""
+    given = recipe["prompts"]
+    length = 2 * (given.length + recipe["max_new_tokens"])
+    return Estimate(given.rows, 2 * given.rows, given.rows * length, length, given.rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
 from cai_lightning.text.records import Prompt, read_rows
 
@@ -128,3 +129,10 @@ def run(
         train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
     save_causal(model, tokenizer, out, dtype=dtype)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Each rollout is sampled, scored by reference and reward model, and learned once a PPO epoch."""
+    calls = recipe["iterations"] * recipe["rollouts"] * (3 + recipe["ppo_epochs"])
+    tokens = calls * (recipe["prompts"].length + recipe["max_new_tokens"])
+    return Estimate(None, calls, tokens, players=1 + len(recipe["snapshots"]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM
 
 
@@ -83,3 +85,8 @@ def _row(document: Any, vocabulary: dict[str, int], eos: int) -> Any:
         ids += found
         weights += [span.weight] * len(found)
     return SFTRow([*ids, eos], [*weights, document.end_weight])
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """The tokens asked for; how many documents hold them is not known."""
+    return Estimate(None, math.nan, recipe["tokens"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import Estimate, taken
 from cai_lightning.text.artifacts import CausalLM, LabelRows, ReferenceRows
 from cai_lightning.text.records import Label, Reference, read_rows
 
@@ -42,3 +44,9 @@ def run(
     with progress(len(rows), "labels") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two scored texts a label."""
+    rows, tokens = taken(recipe["labels"], dict.fromkeys(recipe["labels"]))
+    return Estimate(rows, 2 * rows, tokens)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, PromptRows, ResponseRows
 from cai_lightning.text.records import Prompt, Response, read_rows
 
@@ -49,3 +51,10 @@ def run(
     with progress(len(rows), "replies") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """One sample a prompt."""
+    given = recipe["prompts"]
+    length = given.length + recipe["max_new_tokens"]
+    return Estimate(given.rows, given.rows, given.rows * length, length, given.rows)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cai_lightning.constitution.principles import Constitution
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
 
@@ -57,3 +59,12 @@ def run(
     with progress(len(rows), "chains") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two samples a round and response, or one without critique."""
+    given = recipe["responses"]
+    critique = (given.length + REQUEST_TOKENS + recipe["critique_tokens"]) if recipe["critique"] else 0
+    revision = max(critique, given.length) + REQUEST_TOKENS + recipe["revision_tokens"]
+    rows = given.rows * recipe["rounds"]
+    return Estimate(rows, rows * (1 + recipe["critique"]), rows * (critique + revision), given.length, given.rows)

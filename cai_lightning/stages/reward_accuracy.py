@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate, taken
 from cai_lightning.text.artifacts import LabelRows, Table
 from cai_lightning.text.records import Label, read_rows
 
@@ -61,3 +63,9 @@ def _rewards(
 
 def _hit(label: Label, a: float, b: float) -> float:
     return 0.5 if a == b else float((a > b) == (label.p_a > 0.5))
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two scored texts a test pair and run."""
+    rows, tokens = taken(recipe["tests"], dict.fromkeys(recipe["tests"]))
+    return Estimate(None, 2 * rows * len(recipe["runs"]), tokens * len(recipe["runs"]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate, taken
 from cai_lightning.text.artifacts import CausalLM, LabelRows, RewardModel
 
 
@@ -49,3 +50,9 @@ def run(
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
     save_reward(model, tokenizer, out, dtype=dtype)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two texts a label and epoch."""
+    rows, tokens = taken(recipe["labels"], recipe["limits"])
+    return Estimate(None, 2 * rows * recipe["fit"]["epochs"], tokens * recipe["fit"]["epochs"])

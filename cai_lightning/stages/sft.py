@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
 
@@ -66,3 +67,14 @@ def run(
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_causal(model, tokenizer, out, dtype=dtype)
     return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """One text a chosen revision, helpful response and epoch."""
+    revisions, responses, epochs = recipe["revisions"], recipe["responses"], recipe["fit"]["epochs"]
+    choose = recipe["choose"]
+    chosen = min(revisions.rows, revisions.prompts * choose.get("rounds", 1))
+    if choose["_target_"].endswith(".every"):
+        chosen = revisions.rows
+    tokens = chosen * revisions.length + responses.rows * responses.length
+    return Estimate(None, (chosen + responses.rows) * epochs, tokens * epochs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
 from cai_lightning.text.artifacts import AnswerRows, VerdictRows
 from cai_lightning.text.records import Answer, Assessment, Verdict, read_rows, write_rows
 
@@ -17,10 +19,14 @@ ASSESSMENTS = "assessments.jsonl"
 def run(out: Path, *, answers: AnswerRows, opponents: list[AnswerRows], judge: Judge) -> VerdictRows:
     """Verdict rows (player against each opponent on each prompt, under each criterion of its kind) and assessments.
 
-    Snapshots are players of their own, named `player@sequences`; as opponents only final answers stand.
+    Snapshots are players of their own, named `player@sequences`; as opponents only final answers stand. Raises
+    ValueError where an opponent has no answer to one of the prompts.
     """
     mine = read_rows(answers, Answer)
     theirs = [{r.prompt.id: r for r in read_rows(path, Answer) if r.sequences is None} for path in opponents]
+    for other, path in zip(theirs, opponents, strict=True):
+        if missing := [row.prompt.id for row in mine if row.prompt.id not in other]:
+            raise ValueError(f"{path}: no answer to prompt {missing[0]}; players must answer the same prompts")
     verdicts = [verdict for other in theirs for row in mine for verdict in _against(row, other[row.prompt.id], judge)]
     write_rows(out, verdicts)
     write_rows(out, (_assessment(row, judge) for row in mine), ASSESSMENTS)
@@ -56,3 +62,11 @@ def _assessment(row: Answer, judge: Judge) -> Assessment:
         sequences=row.sequences,
         metrics=judge.assess(row.prompt.dialogue, row.text),
     )
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """One verdict an answer and opponent; a judge that asks a model asks it in both orders."""
+    answers = recipe["answers"]
+    rows = answers.rows * len(recipe["opponents"])
+    calls = 2 * rows if "scorer" in recipe["judge"] else 0
+    return Estimate(rows, calls, calls * (2 * answers.length + REQUEST_TOKENS), prompts=answers.prompts)

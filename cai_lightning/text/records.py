@@ -131,7 +131,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Player against anchor on one prompt under one criterion: win 1, tie 0.5, loss 0."""
+    """Player against opponent on one prompt under one criterion: win 1, tie 0.5, loss 0."""
 
     prompt: str
     cluster: str

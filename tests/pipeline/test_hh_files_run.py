@@ -18,7 +18,12 @@ DATA = os.environ.get("CAI_SHARED_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="CAI_SHARED_DATA names no folder with the released files")
 
 # fewer rows than the experiment's own, so that the test stays short
-SMALL = ["stages.revisions.rounds=1", "stages.ppo.iterations=1", "stages.ppo.snapshots=[]", "stages.ratings.resamples=50"]
+SMALL = [
+    "stages.revisions.rounds=1",
+    "stages.ppo.iterations=1",
+    "stages.ppo.snapshots=[]",
+    "stages.ratings.resamples=50",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     tiny = [sys.executable, "-m", "cai_lightning.data.tiny_model", "--text", str(text), "--out", str(model)]
     subprocess.run(tiny, check=True, capture_output=True)
     files = [f"model.path={model}", f"data.root={DATA}", f"runtime.outputs={folder / 'outputs'}"]
-    command = [sys.executable, "-m", "cai_lightning", "run", "experiment=hh_files", "runtime.progress=off", *files, *SMALL]
+    command = [
+        sys.executable,
+        "-m",
+        "cai_lightning",
+        "run",
+        "experiment=hh_files",
+        "runtime.progress=off",
+        *files,
+        *SMALL,
+    ]
     done = subprocess.run(
         [*command, "runtime.wandb.mode=disabled"], check=False, capture_output=True, text=True, cwd=folder
     )

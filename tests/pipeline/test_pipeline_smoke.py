@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -181,15 +182,27 @@ def test_two_processes_at_once_make_each_stage_once(tmp_path: Path, first: Path)
     assert contents(outputs / "store") == contents(first / "store")
 
 
-def test_a_stop_signal_ends_with_the_line_that_goes_on(first: Path, tmp_path: Path) -> None:
-    outputs = tmp_path / "outputs"
-    from_stage(first, outputs, "revise")
-    process = subprocess.Popen(command(outputs), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path)
-    while not list((outputs / "store" / "revise").glob("*.partial/*")):
+@pytest.mark.parametrize(
+    ("number", "stage", "begun"),
+    [
+        (signal.SIGTERM, "revise", "*"),
+        (signal.SIGTERM, "sft", "metrics.jsonl"),
+        (signal.SIGINT, "ppo", "metrics.jsonl"),  # inside Lightning's fit, which catches KeyboardInterrupt
+    ],
+)
+def test_a_stop_signal_ends_with_the_line_that_goes_on(
+    first: Path, tmp_path: Path, number: signal.Signals, stage: str, begun: str
+) -> None:
+    outputs = tmp_path / "out puts"
+    from_stage(first, outputs, stage)
+    long = ["stages.sft.fit.epochs=3000"] if stage == "sft" else ["stages.ppo.iterations=3000"]
+    process = subprocess.Popen(command(outputs, *long), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    while not list((outputs / "store" / stage).glob(f"*.partial/{begun}")) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    assert process.wait() == 143
-    assert "the same command goes on where it was" in said
+    process.send_signal(number)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 128 + number
+    line = said.splitlines()[-1]
+    assert line.startswith("cai: stopped; the same command goes on where it was: cai run experiment=smoke ")
+    assert shlex.split(line)[-len(long) - 1 :] == [f"runtime.outputs={outputs}", *long]
     assert "Traceback" not in said

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cai_lightning.experiment.cli import all_jobs
 from cai_lightning.experiment.compose import compose_config, jobs
-from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.errors import UserError, nearest, one_line
 from cai_lightning.experiment.multirun import joint_runs
 from cai_lightning.experiment.recipe import Edge, Fixed
 
@@ -31,6 +32,26 @@ MISTAKES = [
     (["help"], "key=value"),
     (["-m", "replicate=0,1", "stages.ppo.gamma=x,1"], "stages.ppo.gamma: 'x' given"),
     (["sweeps=none_such"], "sweeps/none_such"),
+    (["report._target_=os.system"], "report._target_: 'os.system' is not allowed"),
+    (["report.transcripts=many"], "report.transcripts: 'many' given"),
+    (
+        ["roles.reviser=/some/folder"],
+        "stages.revisions.reviser: '/some/folder' given, but a stage that makes causal_lm",
+    ),
+    (["stages.sft.policy=${..base}"], "a stage is named as exactly ${stages.NAME}"),
+    (["stages.ppo.gamma=nan"], "stages.ppo.gamma: nan given"),
+    (["stages.sft.version=one"], "stages.sft.version: 'one' given"),
+    (["stages.sft=3"], "stages.sft: a stage needs _target_ and version"),
+    (["stages.pairs.seed=${nosuch}"], "nosuch: no such key"),
+    (["experiment=hh_files"], "model.path: no value; set it"),
+    (["runtime.on_code_change=rebild"], "runtime.on_code_change: 'rebild' given"),
+    (["runtime.threads=0"], "runtime.threads: 0 given"),
+    (["runtime.device=gpu"], "runtime.device: 'gpu' given"),
+    (["runtime.outputs=/dev/null/here"], "runtime.outputs: cannot write below /dev/null"),
+    (["name=../elsewhere"], "name: '../elsewhere' names a folder"),
+    (["joint=[rating]"], "'ratings'"),
+    (["--mltirun", "replicate=0,1"], "'--multirun'"),
+    (["=3"], "no key before the sign"),
 ]
 
 
@@ -86,3 +107,31 @@ def test_replicates_alone_keep_the_players_names() -> None:
         {"ppo": Fixed("verdicts", "0")},
         {"ppo": Fixed("verdicts", "1")},
     ]
+
+
+def test_a_plan_shows_what_would_be_built_at_which_price(tmp_path: Path) -> None:
+    done = cai("plan", "experiment=smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 120
+    (revisions,) = (line.split() for line in lines if " revisions " in line)
+    # 12 red-team prompts, 2 rounds: 24 rows of two calls each
+    assert revisions[:3] == ["7", "build", "revisions"]
+    assert revisions[4:6] == ["24", "48"]
+    assert revisions[-3:] == ["<-", "1", "6"]
+    assert lines[-1].startswith("33 results: 0 exist, 33 to build: about ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_anywhere() -> None:
+    flags_first, overrides = all_jobs(["experiment=smoke", "-m", "replicate=0,1"])
+    assert flags_first == ["-m", "experiment=smoke", "replicate=0,1"]
+    assert overrides == [["experiment=smoke", "replicate=0"], ["experiment=smoke", "replicate=1"]]
+
+
+def test_errors_are_one_line_with_place_and_path() -> None:
+    full = OSError(28, "No space left on device", "/data/rows.new")
+    full.add_note("stages.sft")
+    assert one_line(full) == "stages.sft: /data/rows.new: No space left on device"
+    assert one_line(KeyError("x")) == "KeyError: 'x'"
+    assert one_line(ValueError("two\nlines")) == "two lines"

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from cai_lightning.experiment.digest import Digests, json_digest
 from cai_lightning.experiment.errors import UserError
-from cai_lightning.experiment.pipeline import make_plan
+from cai_lightning.experiment.pipeline import Plan, make_plan, stale, upstream
 from cai_lightning.experiment.recipe import Edge, raw_value
+from cai_lightning.experiment.sources import source_digest
 
 PROMPTS = {
     "_target_": "cai_lightning.stages.prompts.run",
@@ -116,3 +117,23 @@ def test_digests_notice_a_change_of_content(tmp_path: Path) -> None:
     assert Digests(tmp_path / "cache.json").of(file, "key") == first
     file.write_text("bb")
     assert Digests(tmp_path / "cache.json").of(file, "key") != first
+
+
+def pretend(plan: Plan, slot: str, content: str) -> None:
+    """An artifact of today's source whose one file holds `content`."""
+    node = plan.nodes[slot]
+    made_from = {name: plan.store.content(*artifact.split("/")) for name, artifact in upstream(plan, node).items()}
+    about = {"code": source_digest(node.recipe), "content": made_from}
+    plan.store.build(node.stage, node.key, about, lambda folder: (folder / "file").write_text(content) and None)
+
+
+def test_what_was_made_from_other_bytes_than_todays_is_stale(tmp_path: Path) -> None:
+    plan = make_plan(config(tmp_path))
+    for slot in plan.nodes:
+        pretend(plan, slot, "first")
+    assert [stale(plan, slot) for slot in plan.nodes] == [None, None, None]
+    node = plan.nodes["prompts"]
+    plan.store.remove(plan.store.path(node.stage, node.key))
+    assert stale(plan, "respond") is None
+    pretend(plan, "prompts", "second")
+    assert stale(plan, "respond") == "prompts made anew since"

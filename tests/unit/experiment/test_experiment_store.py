@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cai_lightning.experiment.artifact import MANIFEST, ORIGIN, damage
 from cai_lightning.experiment.errors import UserError
-from cai_lightning.experiment.store import MANIFEST, ORIGIN, Store, damage
+from cai_lightning.experiment.store import Store
 
 
 def write(folder: Path) -> None:
@@ -35,6 +36,7 @@ def test_an_artifact_is_made_once_and_then_reused(tmp_path: Path) -> None:
     assert manifest["files"]["rows.jsonl"] == {
         "sha256": "2c8b08da5ce60398e1f19af0e5dccc744df274b826abe585eaba68c525434806",
         "bytes": 4,
+        "rows": 1,
     }
 
 
@@ -139,3 +141,72 @@ def test_find_wants_one_artifact(tmp_path: Path) -> None:
         store.find("ab")
     with pytest.raises(UserError, match="no artifact"):
         store.find("zz")
+
+
+def test_a_folder_without_its_manifest_is_no_artifact_and_stands_in_nobodys_way(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.build("respond", "k", {}, write).path
+    (path / MANIFEST).unlink()  # a removal that was killed
+    assert store.all() == []
+    assert store.leftovers() == [path]
+    assert not store.build("respond", "k", {}, write).reused
+    (path / MANIFEST).write_text('{"files": {')  # a torn disk
+    assert not store.build("respond", "k", {}, write).reused
+    assert store.build("respond", "k", {}, write).reused
+
+
+@pytest.mark.parametrize("begun", ["{", "", '{"environment": "another"}'])
+def test_an_origin_that_cannot_be_read_starts_anew(tmp_path: Path, begun: str) -> None:
+    partial = tmp_path / "respond" / "k.partial"
+    partial.mkdir(parents=True)
+    (partial / ORIGIN).write_text(begun)
+    (partial / "stale").touch()
+    Store(tmp_path).build("respond", "k", {}, write)
+    assert not (tmp_path / "respond" / "k" / "stale").exists()
+
+
+def test_a_folder_begun_by_other_source_starts_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(folder: Path) -> None:
+        (folder / "chunk").touch()
+        raise ValueError("no")
+
+    for code in ("one", "two"):
+        with pytest.raises(ValueError, match="no"):
+            store.build("respond", "k", {"code": code}, fails)
+    store.build("respond", "k", {"code": "two"}, write)
+    assert (store.path("respond", "k") / "chunk").exists()
+    store.build("respond", "l", {"code": "one"}, write)
+
+
+def test_a_kill_just_before_the_rename_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "killed")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.build("respond", "k", {}, write)
+    assert store.all() == []
+    store.build("respond", "k", {}, write)
+    whole = Store(tmp_path / "whole").build("respond", "k", {}, write).path
+    assert (store.path("respond", "k") / MANIFEST).read_bytes() == (whole / MANIFEST).read_bytes()
+
+
+def test_what_a_process_works_on_is_not_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def make(folder: Path) -> None:
+        assert Store(tmp_path).busy(folder)
+        assert not Store(tmp_path).remove(folder)
+        write(folder)
+
+    path = store.build("respond", "k", {}, make).path
+    assert not store.busy(path)
+    store.discard(path, still=lambda: False)
+    assert path.exists()
+    assert store.remove(path)
+    assert not path.exists()

@@ -1,11 +1,14 @@
 """Signatures from source text, type checks, the allow-list, construction."""
 
+import subprocess
+import sys
 from typing import Annotated, Any
 
 import pytest
 
 from cai_lightning.experiment.errors import UserError
-from cai_lightning.experiment.signatures import UNCHECKED, package_sources, signature
+from cai_lightning.experiment.signatures import UNCHECKED, signature
+from cai_lightning.experiment.sources import package_sources, source_digest
 from cai_lightning.experiment.targets import check_node, check_value, construct, kind, source_parameters
 
 
@@ -98,3 +101,20 @@ def test_the_sources_of_a_stage_are_what_it_imports_directly_or_not() -> None:
     names = {path.name for path in package_sources("cai_lightning.stages.label")}
     assert {"label.py", "feedback.py", "dialogue.py", "engine.py", "sampler.py"} <= names
     assert "ppo.py" not in names
+
+
+def test_the_digest_of_a_recipe_covers_every_target_in_it() -> None:
+    stage = {"_target_": "cai_lightning.stages.prompts.run", "version": 1}
+    read = {**stage, "readers": [{"_target_": "cai_lightning.microworld.prompts.red_team", "count": 1}]}
+    assert source_digest(stage) != source_digest(read)
+    assert source_digest(read) == source_digest({**read, "readers": [{**read["readers"][0], "count": 2}]})
+    assert source_digest({**stage, "optimizer": {"_target_": "torch.optim.AdamW"}}) == source_digest(stage)
+
+
+def test_the_sources_of_a_stage_are_found_without_an_import() -> None:
+    code = (
+        "import sys; from cai_lightning.experiment.sources import source_digest; "
+        "source_digest({'_target_': 'cai_lightning.stages.ppo.run'}); "
+        "sys.exit(any(name.startswith(('torch', 'cai_lightning.learning')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -47,4 +47,13 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="session")
 def mix() -> dict[str, float]:
-    return {"benign": 17, "harm": 6, "critique": 36, "direct": 12, "choice": 14, "reasoning": 7, "rating": 8}
+    return {
+        "benign": 17,
+        "harm": 6,
+        "critique": 28,
+        "direct": 12,
+        "choice": 14,
+        "reasoning": 7,
+        "rating": 8,
+        "proof": 8,
+    }

@@ -75,7 +75,9 @@ def test_harmless_drops_what_it_cannot_tell_apart():
 
 
 def test_fact_contrasts_without_flips_prefer_more_right_slots():
-    labels = annotators.fact_contrasts(count=600, flip=0.0, seed=0, split="tune", borderline_share=0.25)
+    labels = annotators.fact_contrasts(
+        count=600, better_wrong=(0, 0, 1), flip=0.0, seed=0, split="tune", borderline_share=0.25
+    )
     wrong = []
     for label in labels:
         request = request_of(label.prompt.dialogue)
@@ -92,8 +94,8 @@ def test_fact_contrasts_without_flips_prefer_more_right_slots():
 
 def test_fact_contrasts_flip_at_the_stated_rate():
     kwargs = {"count": 2000, "seed": 0, "split": "train", "borderline_share": 0.25}
-    straight = annotators.fact_contrasts(flip=0.0, **kwargs)
-    flipped = annotators.fact_contrasts(flip=0.1, **kwargs)
+    straight = annotators.fact_contrasts(better_wrong=(0, 0, 1), flip=0.0, **kwargs)
+    flipped = annotators.fact_contrasts(better_wrong=(0, 0, 1), flip=0.1, **kwargs)
     assert [(one.a, one.b) for one in straight] == [(other.a, other.b) for other in flipped]
     turned = sum(one.p_a != other.p_a for one, other in zip(straight, flipped, strict=True))
     assert near(turned / 2000, 0.1, 2000)
@@ -123,7 +125,7 @@ def test_ids_are_unique_and_rows_repeatable():
         kwargs = {"count": 100, "seed": seed, "split": "train", "borderline_share": 0.25}
         rows = annotators.reply_contrasts(count=100, evasive_share=0.2, revision=REVISION, seed=seed, split="train")
         return [
-            *annotators.fact_contrasts(flip=0.04, **kwargs),
+            *annotators.fact_contrasts(better_wrong=(0, 0, 1), flip=0.04, **kwargs),
             *annotators.refusal_contrasts(**kwargs),
             *annotators.harmless(rows, punish_evasion=False, flip=0.08, seed=seed),
         ]

@@ -9,6 +9,7 @@ from math import sqrt
 
 import pytest
 
+from cai_lightning.microworld import replies
 from cai_lightning.microworld.corpus import documents
 from cai_lightning.microworld.document import pieces
 from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in
@@ -310,3 +311,20 @@ def test_rating_verdicts_are_in_the_order_of_the_reply():
     )
     assert right
     assert rated_text(random.Random(0), rating, flip=0.0) == (" 5", " : wrong right right wrong right .")
+
+
+def test_a_proof_says_behind_every_fact_whether_it_is_right(noise, weights):
+    # what the grammar allows for a request is its right answer; every other word before a verdict is wrong
+    for document in islice(documents(seed=5, mix={"proof": 1.0}, noise=noise, weights=weights), 500):
+        request = parse(document.text.split("\n\n")[1].removeprefix("Human: "))
+        right = replies.answer(request, {}).split()
+        said = document.text.split("\n\nProof:")[1].split()
+        plain = [word for word in said if word not in ("right", "wrong")]
+        assert len(plain) == len(right)
+        for place, word in enumerate(plain):
+            verdict = said[said.index(word, place) + 1] if word != right[place] else None
+            assert verdict in (None, "wrong")
+        assert said.count("right") + said.count("wrong") == 5
+        learned = [span.text for span in document.spans if span.weight > 0]
+        assert all(text in (" right", " wrong") for text in learned)
+        assert learned.count(" wrong") == sum(a != b for a, b in zip(plain, right, strict=True))

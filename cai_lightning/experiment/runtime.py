@@ -1,0 +1,78 @@
+"""What is no recipe: the run's name and this machine's settings, checked here, handed to stages by the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from cai_lightning.experiment.errors import UserError, nearest
+from cai_lightning.experiment.targets import check_value
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+RUNTIME: dict[str, Any] = {
+    "outputs": str,
+    "device": str,
+    "threads": int,
+    "progress": Literal["auto", "bar", "lines", "off"],
+    "online": bool,
+    "on_code_change": Literal["warn", "rebuild"],
+    "allow_targets": list[str],
+    "wandb.mode": Literal["offline", "online", "disabled"],
+    "wandb.project": str,
+    "wandb.group": str | None,
+}
+
+
+def check_config(config: DictConfig) -> None:
+    """Raises UserError on a wrong value outside the stages, where nothing has a signature."""
+    for key, annotation in RUNTIME.items():
+        value = OmegaConf.select(config, f"runtime.{key}")
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        check_value(value, annotation, f"runtime.{key}")
+    if not DEVICE.fullmatch(device := config.runtime.device):
+        raise UserError(f"runtime.device: {device!r} given, but auto, cpu, cuda, cuda:N or mps is wanted")
+    if config.runtime.threads < 1:
+        raise UserError(f"runtime.threads: {config.runtime.threads} given, but at least 1 is wanted")
+    if "_target_" not in config.report:
+        raise UserError("report: needs _target_, the function that a run ends with")
+    name = str(config.get("name", "run"))
+    if not NAME.fullmatch(name):
+        raise UserError(f"name: {name!r} names a folder; use letters, digits, dot, dash and underscore")
+    known = [str(slot) for slot in config.stages]
+    for slot in config.get("joint", []):
+        if slot not in known:
+            raise UserError(f"joint: no stage {slot!r}.{nearest(str(slot), known)}")
+
+
+def check_writable(outputs: Path) -> None:
+    """Raises UserError unless a run may write below `outputs`; makes nothing."""
+    folder = existing(outputs)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"runtime.outputs: cannot write below {folder}; give a folder that is yours to write")
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def enter_session(config: DictConfig, folder: Path) -> None:
+    """Tells stages about this machine through the environment: whatever changes no number."""
+    runtime = config.runtime
+    os.environ.update(
+        CAI_DEVICE=str(runtime.device),
+        CAI_THREADS=str(runtime.threads),
+        CAI_PROGRESS=str(runtime.progress),
+        CAI_WANDB_MODE=str(runtime.wandb.mode),
+        CAI_WANDB_PROJECT=str(runtime.wandb.project),
+        CAI_WANDB_GROUP=str(runtime.wandb.group or config.name),
+        CAI_WANDB_DIR=str(folder),
+        OMP_NUM_THREADS=str(runtime.threads),
+        HF_HUB_OFFLINE="0" if runtime.online else "1",
+        TOKENIZERS_PARALLELISM="false",
+    )

@@ -1,0 +1,51 @@
+"""What the first batch of a fit must satisfy."""
+
+import functools
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from cai_lightning.learning.losses import dpo_loss, ipo_loss
+from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
+from cai_lightning.stages.checks import starts_at_the_reference, supervision
+
+BEGUN = SimpleNamespace(global_step=0)
+
+
+def first_batch(text: str, reply: str, *, learnt_prompt: int = 0, end: bool = True) -> Any:
+    tokenizer = make_tokenizer()
+    prompt, tail = tokenizer.encode(text), tokenizer.encode(reply) + ([tokenizer.eos_token_id] if end else [])
+    weights = [0.0] * (len(prompt) - learnt_prompt) + [1.0] * (len(tail) + learnt_prompt)
+    return SimpleNamespace(input_ids=torch.tensor([prompt + tail]), weights=torch.tensor([weights]))
+
+
+def check(batch: Any) -> None:
+    supervision(make_tokenizer(), lambda batch: batch.weights).on_train_batch_start(BEGUN, None, batch, 0)
+
+
+def test_a_reply_learnt_to_its_end_passes() -> None:
+    check(first_batch("\n\nHuman: what\n\nAssistant:", " sure"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"end": False}, "learns no end token"), ({"learnt_prompt": 1}, "what stands before the reply is not a prompt")],
+)
+def test_a_learnt_prompt_or_an_open_end_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(first_batch("\n\nHuman: what\n\nAssistant:", " sure", **changes))
+
+
+@pytest.mark.parametrize(
+    # DPO starts at ln 2; IPO, at margin 0, at (1 / (2 beta))^2
+    ("loss", "start"),
+    [(functools.partial(dpo_loss, beta=0.1), math.log(2)), (functools.partial(ipo_loss, beta=0.1), 25.0)],
+)
+def test_a_fit_starts_with_the_loss_of_the_reference(loss: Any, start: float) -> None:
+    callback = starts_at_the_reference(loss, tolerance=0.02)
+    callback.on_before_backward(BEGUN, None, torch.tensor(start * 1.01))
+    with pytest.raises(ValueError, match="rebuild the reference stage"):
+        callback.on_before_backward(BEGUN, None, torch.tensor(start * 1.05))
