@@ -61,6 +61,11 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
+def group_of(folder: Path) -> str:
+    """The W&B group of a run: its folder's name, or the sweep's for a job of a sweep."""
+    return folder.parent.name if folder.parent.parent.name == "sweeps" else folder.name
+
+
 def enter_session(config: DictConfig, folder: Path) -> None:
     """Tells stages about this machine through the environment: whatever changes no number."""
     runtime = config.runtime
@@ -70,7 +75,7 @@ def enter_session(config: DictConfig, folder: Path) -> None:
         CAI_PROGRESS=str(runtime.progress),
         CAI_WANDB_MODE=str(runtime.wandb.mode),
         CAI_WANDB_PROJECT=str(runtime.wandb.project),
-        CAI_WANDB_GROUP=str(runtime.wandb.group or config.name),
+        CAI_WANDB_GROUP=str(runtime.wandb.group or group_of(folder)),
         CAI_WANDB_DIR=str(folder),
         OMP_NUM_THREADS=str(runtime.threads),
         HF_HUB_OFFLINE="0" if runtime.online else "1",

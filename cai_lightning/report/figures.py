@@ -92,12 +92,22 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
         if len(seeds["helpful_elo"]) > 1 and name in ellipses:
             axes.scatter(seeds["helpful_elo"], seeds["harmless_elo"], s=7, color=colour, alpha=0.55, linewidths=0)
         axes.scatter([x], [y], s=48, color=colour, marker=look[name].marker, edgecolors=PAPER, zorder=4)
-        axes.annotate(label(name), (x, y), (9, 5), textcoords="offset points", zorder=5)
     axes.set_xlabel("Helpful Elo")
     axes.set_ylabel("Harmless Elo")
     axes.margins(0.14)
     axes.update_datalim([(-SPAN, -SPAN), (SPAN, SPAN)])
     axes.autoscale_view()
+    _name_points(axes, placed)
+
+
+def _name_points(axes: Axes, placed: Mapping[str, tuple[float, float]]) -> None:
+    """Writes each player's name beside its point, from below upwards, never closer than a line to the last one."""
+    per_point = axes.figure.dpi / 72
+    last = -math.inf
+    for name, point in sorted(placed.items(), key=lambda item: item[1][1]):
+        height = axes.transData.transform(point)[1] / per_point
+        last = max(height + 4, last + 12)
+        axes.annotate(label(name), point, (10, last - height), textcoords="offset points", zorder=5)
 
 
 def _trajectory(axes: Axes, variant: Mapping[str, Any]) -> None:
