@@ -16,7 +16,7 @@ from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt
 from cai_lightning.models.causal import evaluating, pad_id
 from cai_lightning.models.encoding import continuations_ids, prompts_ids
 from cai_lightning.models.logprobs import pad_rows, response_logprobs
-from cai_lightning.text.dialogue import prompt_text, reply_text
+from cai_lightning.text.dialogue import MARKERS, reply_text, to_text
 from cai_lightning.text.records import Label, Reference
 
 
@@ -55,20 +55,19 @@ def pair_rows(
     references: Mapping[str, Reference] | None,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    suffix: str,
-    end: bool,
+    marker: str,
     max_tokens: int,
 ) -> tuple[list[PairRow], dict[str, int]]:
     """Token rows of the labels, the likelier reply as `chosen`, and what happened to the labels.
 
-    Every reply is followed by `suffix` (what a reward model reads last) and, where `end`, by the end token. Equal
-    replies say nothing and are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share
+    `marker` stands between dialogue and reply ("\n\nAssistant:", or what a reward model reads there), the end token
+    behind the reply. Equal replies say nothing and are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share
     one prompt; where it is too long it loses its beginning ("prompt_cut"), and where a reply alone is too long the pair
     is left out ("too_long"). Raises ValueError where a label has no reference.
     """
-    prompts = prompts_ids(tokenizer, [prompt_text(label.prompt.dialogue) for label in labels])
-    texts = [reply_text(reply) + suffix for label in labels for reply in (label.a, label.b)]
-    replies = continuations_ids(tokenizer, texts, end=end)
+    prompts = prompts_ids(tokenizer, [to_text(label.prompt.dialogue) + marker for label in labels])
+    texts = [reply_text(reply) for label in labels for reply in (label.a, label.b)]
+    replies = continuations_ids(tokenizer, texts, end=True)
     rows: list[PairRow] = []
     counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0)
     for label, whole, a, b in zip(labels, prompts, replies[::2], replies[1::2], strict=True):
@@ -186,7 +185,7 @@ def reference_rows(
     multiple: int,
 ) -> tuple[list[Reference], dict[str, int]]:
     """Both replies' log-probabilities, end token included, of every label that `pair_rows` keeps; and its counts."""
-    rows, counts = pair_rows(labels, None, tokenizer, suffix="", end=True, max_tokens=max_tokens)
+    rows, counts = pair_rows(labels, None, tokenizer, marker=MARKERS["assistant"], max_tokens=max_tokens)
     lengths = [max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows]
     plan = length_buckets(lengths, batch_tokens=batch_tokens // 2, multiple=multiple, seed=0, epoch=0)
     logps: dict[str, tuple[float, float]] = {}

@@ -16,7 +16,7 @@ from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, conf
 class RewardModule(LightningModule):  # type: ignore[misc]
     """Fits rewards to soft labels under a Bradley-Terry model; rewards are in nats of log-odds.
 
-    `model(input_ids, lengths)` gives one reward a row. `centre_coef` times the mean of (chosen + rejected) squared
+    `model(input_ids, mask)` gives one reward a row. `centre_coef` times the mean of (chosen + rejected) squared
     holds the free constant of the rewards near zero (Eisenstein et al. 2023, "Helping or Herding", eq. 2).
     """
 
@@ -51,7 +51,7 @@ class RewardModule(LightningModule):  # type: ignore[misc]
         return configured(self, self._optimizer, self._schedule, steps)
 
     def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        rewards = self.model(batch.input_ids, batch.lengths).float()
+        rewards = self.model(batch.input_ids, batch.mask).float()
         chosen, rejected = rewards.chunk(2)
         margin = chosen - rejected
         preference = bradley_terry_loss(margin, batch.p_chosen, batch.weight)

@@ -59,7 +59,7 @@ class Collector:
     """Collects one iteration's rollouts from the policy of `module`.
 
     `reference(input_ids, mask)` gives the reference's log-probabilities [row, step] of the tokens that a [row, token]
-    mask marks, at the same temperature. `score` reads prompt and reply as one text. A score then goes through
+    mask marks, at the same temperature. `score(prompts, replies)` reads text. A score then goes through
     `transform`, loses `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`.
     `observe(iteration, prompts, replies, scores)` sees the text. `sample_rows` and `forward_rows` bound memory.
 
@@ -71,7 +71,7 @@ class Collector:
     reference: Callable[[Tensor, Tensor], Tensor]
     prompts: Sequence[RolloutPrompt]
     tokenizer: PreTrainedTokenizerBase
-    score: Callable[[list[str]], list[float]]
+    score: Callable[[list[str], list[str]], list[float]]
     transform: Callable[[Tensor], Tensor]
     scaling: Callable[[Tensor], Tensor]
     kl: KLControl
@@ -97,7 +97,7 @@ class Collector:
                 sampled = self._sample(prompts, iteration)
                 steps = self._forward(prompts, sampled)
             replies = [decode(self.tokenizer, row.ids) for row in sampled]
-            scores = self.score([p.text + reply for p, reply in zip(prompts, replies, strict=True)])
+            scores = self.score([prompt.text for prompt in prompts], replies)
             _check_scores(prompts, scores)
             self.observe(iteration, prompts, replies, scores)
             batch, stats = self._advantages(steps, torch.tensor(scores), sampled)

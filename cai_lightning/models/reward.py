@@ -19,55 +19,76 @@ from transformers import (
 )
 
 from cai_lightning.models.causal import evaluating, load_tokenizer, pad_id, quiet, torch_dtype, train_every_row
-from cai_lightning.models.encoding import prompts_ids
+from cai_lightning.models.encoding import continuations_ids, prompts_ids
 from cai_lightning.models.logprobs import hidden_states, pad_rows
+from cai_lightning.text.dialogue import MARKERS
 
 SETTINGS = "reward.json"
 
 
 class RewardModel(nn.Module):
-    """A sequence-classification model with one label, read at the last real token by length.
+    """A sequence-classification model with one label, read from the hidden states of the reply and its end token.
 
-    HF's own pooling looks for the pad id and reads the token before EOS where pad is eos; ours takes lengths.
-    `suffix` is what ends every text in place of EOS, such as a question that the model answers with its score.
+    The score is read at the end token, or with `mean` as the average over all reply tokens. HF's own pooling looks
+    for the pad id and reads the token before EOS where pad is eos; ours takes masks. `marker` is what the model reads
+    between dialogue and reply: "\n\nAssistant:", or a mark that pretraining has taught it to check replies behind.
+    `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk.
     """
 
-    def __init__(self, model: PreTrainedModel, suffix: str) -> None:
+    def __init__(self, model: PreTrainedModel, *, marker: str, mean: bool, gain: float) -> None:
         super().__init__()
         self.model = model
-        self.suffix = suffix
+        self.marker = marker
+        self.mean = mean
+        self.gain = gain
 
-    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Float32 scores [rows] of right-padded ids [rows, time] with `lengths` [rows] real tokens each."""
-        rows = torch.arange(len(input_ids), device=input_ids.device)
-        last = hidden_states(self.model, input_ids)[rows, lengths.to(rows.device) - 1]
-        with torch.autocast(last.device.type, enabled=False):
-            return functional.linear(last.float(), self.model.score.weight.float())[:, 0]
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Float32 scores [rows] of right-padded ids [rows, time]; the bool `mask` marks each row's reply tokens."""
+        states = hidden_states(self.model, input_ids)
+        with torch.autocast(states.device.type, enabled=False):
+            if self.mean:
+                read = (states.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            else:
+                last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
+                read = states[torch.arange(len(states), device=states.device), last].float()
+            return self.gain * functional.linear(read, self.model.score.weight.float())[:, 0]
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-        """The ids to score of each dialogue text: text + EOS, or text + suffix where there is one."""
-        rows = prompts_ids(tokenizer, [text + self.suffix for text in texts])
-        return rows if self.suffix else [[*row, tokenizer.eos_token_id] for row in rows]
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[str]
+    ) -> tuple[list[list[int]], list[int]]:
+        """The ids of each prompt and reply as this model reads them, end token included, and where the reply starts.
+
+        A prompt ends in "\n\nAssistant:", a reply begins with its space.
+        """
+        opened = [prompt.removesuffix(MARKERS["assistant"]) + self.marker for prompt in prompts]
+        starts = prompts_ids(tokenizer, opened)
+        ends = continuations_ids(tokenizer, replies, end=True)
+        return [[*start, *end] for start, end in zip(starts, ends, strict=True)], [len(start) for start in starts]
 
     @torch.inference_mode()
-    def score_texts(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int) -> list[float]:
-        """The score of each dialogue text, in order, in eval mode; batches are made of texts of about equal length."""
-        rows = self.encode(tokenizer, texts)
+    def score_replies(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[str], batch_size: int
+    ) -> list[float]:
+        """The score of each reply, in order, in eval mode; batches are made of rows of about equal length."""
+        rows, starts = self.encode(tokenizer, prompts, replies)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         scores = [0.0] * len(rows)
         with evaluating(self):
             for start in range(0, len(order), batch_size):
                 places = order[start : start + batch_size]
                 ids = pad_rows([rows[place] for place in places], pad_id(tokenizer), 1)
-                lengths = torch.tensor([len(rows[place]) for place in places])
-                values = self(ids.to(self.model.device), lengths.to(self.model.device)).tolist()
+                column = torch.arange(ids.shape[1])
+                first = torch.tensor([starts[place] for place in places])[:, None]
+                past = torch.tensor([len(rows[place]) for place in places])[:, None]
+                mask = (column >= first) & (column < past)
+                values = self(ids.to(self.model.device), mask.to(self.model.device)).tolist()
                 for place, value in zip(places, values, strict=True):
                     scores[place] = value
         return scores
 
 
 def reward_from_causal(
-    path: Path, *, suffix: str, dtype: str, head_std: float, seed: int
+    path: Path, *, marker: str, mean: bool, gain: float, dtype: str, head_std: float, seed: int
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A reward model with the body of the causal LM in `path` and a new head, with its tokenizer.
 
@@ -85,7 +106,7 @@ def reward_from_causal(
     head = torch.randn(model.score.weight.shape, generator=torch.Generator().manual_seed(seed)) * head_std
     model.score.weight.data.copy_(head)
     train_every_row(model)
-    return RewardModel(model, suffix).eval(), tokenizer
+    return RewardModel(model, marker=marker, mean=mean, gain=gain).eval(), tokenizer
 
 
 def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedTokenizerBase]:
@@ -93,23 +114,27 @@ def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedToken
     tokenizer = load_tokenizer(path)
     if not (path / SETTINGS).is_file():
         raise ValueError(f"{path}: not a reward model: {SETTINGS} is missing; give the folder of a saved reward model")
-    suffix = json.loads((path / SETTINGS).read_text(encoding="utf-8"))["suffix"]
+    settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=torch_dtype(dtype), local_files_only=True
         )
     train_every_row(model)
-    return RewardModel(model, suffix).eval(), tokenizer
+    return RewardModel(model, marker=settings["marker"], mean=settings["mean"], gain=1.0).eval(), tokenizer
 
 
 def save_reward(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, out: Path, *, dtype: str) -> None:
-    """Writes a folder that AutoModelForSequenceClassification loads, with `reward.json`; equal weights, equal bytes."""
-    wanted = torch_dtype(dtype)
-    model = reward.model if reward.model.dtype == wanted else copy.deepcopy(reward.model).to(wanted)
+    """Writes a folder that AutoModelForSequenceClassification loads, with `reward.json`; equal weights, equal bytes.
+
+    The gain goes into the head's weights, so a loaded reward model has none.
+    """
+    model = copy.deepcopy(reward.model)
+    model.score.weight.data.mul_(reward.gain)
+    model = model.to(torch_dtype(dtype))
     with quiet():
         model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / SETTINGS).write_text(json.dumps({"suffix": reward.suffix}) + "\n", encoding="utf-8")
+    (out / SETTINGS).write_text(json.dumps({"marker": reward.marker, "mean": reward.mean}) + "\n", encoding="utf-8")
 
 
 def _export_pad(tokenizer: PreTrainedTokenizerBase) -> int:

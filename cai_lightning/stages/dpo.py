@@ -37,11 +37,12 @@ def run(
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
+    from cai_lightning.text.dialogue import MARKERS
 
     model, tokenizer = load_causal(policy, dtype="float32")
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = {row.id: row for row in read_rows(reference, Reference)}
-    rows, counts = pair_rows(chosen, references, tokenizer, suffix="", end=True, max_tokens=max_tokens)
+    rows, counts = pair_rows(chosen, references, tokenizer, marker=MARKERS["assistant"], max_tokens=max_tokens)
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)

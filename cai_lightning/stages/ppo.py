@@ -76,9 +76,9 @@ def run(
     def reference(input_ids: Any, mask: Any) -> Any:
         return response_logprobs(frozen, input_ids, mask, temperature=temperature)
 
-    def score(dialogues: list[str]) -> list[float]:
+    def score(prompts: list[str], replies: list[str]) -> list[float]:
         with torch.inference_mode(), autocast(precision):
-            return judge.score_texts(judge_tokenizer, dialogues, batch_size=forward_rows)
+            return judge.score_replies(judge_tokenizer, prompts, replies, batch_size=forward_rows)
 
     samples = (out / SAMPLES).open("w", encoding="utf-8")
 

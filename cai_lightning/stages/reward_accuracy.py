@@ -54,9 +54,10 @@ def _rewards(
     scored = {}
     for name, folder in tests.items():
         rows = [row for row in read_rows(folder, Label) if row.p_a != 0.5]
-        texts = [prompt_text(row.prompt.dialogue) + reply_text(reply) for row in rows for reply in (row.a, row.b)]
+        prompts = [prompt_text(row.prompt.dialogue) for row in rows for _ in "ab"]
+        replies = [reply_text(reply) for row in rows for reply in (row.a, row.b)]
         with torch.inference_mode(), autocast(precision):
-            values = model.score_texts(tokenizer, texts, batch_size=batch_size)
+            values = model.score_replies(tokenizer, prompts, replies, batch_size=batch_size)
         scored[name] = list(zip(rows, values[::2], values[1::2], strict=True))
     return scored
 

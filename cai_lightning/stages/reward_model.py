@@ -17,7 +17,9 @@ def run(
     labels: dict[str, LabelRows],
     limits: dict[str, int | None],
     weights: dict[str, float],
-    suffix: str,
+    marker: str,
+    mean: bool,
+    gain: float,
     head_std: float,
     centre_coef: float,
     optimizer: Callable[..., Any],
@@ -30,8 +32,8 @@ def run(
 ) -> RewardModel:
     """A sequence-classification folder with one label: the trunk of `policy`, a new head, trained on soft labels.
 
-    Source: Bai et al. 2022, section 4.1 (soft targets, helpful and harmless labels mixed); the score is read behind
-    `suffix`, as theirs behind an end-of-context token.
+    Source: Bai et al. 2022, section 4.1 (soft targets, helpful and harmless labels mixed). The score is read at the end
+    token, or with `mean` over all reply tokens; `marker` opens the reply.
     """
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.reward_model import RewardModule
@@ -41,9 +43,11 @@ def run(
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
 
-    model, tokenizer = reward_from_causal(policy, suffix=suffix, head_std=head_std, dtype="float32", seed=seed)
+    model, tokenizer = reward_from_causal(
+        policy, marker=marker, mean=mean, gain=gain, head_std=head_std, dtype="float32", seed=seed
+    )
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
-    rows, counts = pair_rows(chosen, None, tokenizer, suffix=suffix, end=not suffix, max_tokens=max_tokens)
+    rows, counts = pair_rows(chosen, None, tokenizer, marker=marker, max_tokens=max_tokens)
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)

@@ -39,7 +39,7 @@ def label(number, a, b, p_a, weight=1.0, prompt="a b"):
 
 
 def rows_of(labels, references, tokenizer, **changes):
-    return pair_rows(labels, references, tokenizer, **({"suffix": "", "end": True, "max_tokens": 99} | changes))
+    return pair_rows(labels, references, tokenizer, **({"marker": "\n\nAssistant:", "max_tokens": 99} | changes))
 
 
 def test_the_likelier_reply_is_chosen_and_its_reference_goes_with_it(letters):
@@ -72,9 +72,9 @@ def test_what_is_left_out_is_counted(letters):
     assert counts == {"kept": 1, "prompt_cut": 1, "too_long": 1, "identical": 1, "weightless": 1}
 
 
-def test_a_reward_model_reads_its_suffix_last(letters):
-    rows, _ = rows_of([label(0, "a", "b", 0.9)], None, letters, suffix="\n\nHuman:", end=False)
-    assert rows[0].chosen_ids == [2, 4, 5, 3, 4, 2]
+def test_a_reward_model_reads_its_own_marker(letters):
+    rows, _ = rows_of([label(0, "a", "b", 0.9)], None, letters, marker="\n\nHuman:")
+    assert rows[0].chosen_ids == [2, 4, 5, 2, 4, 0]
 
 
 def test_a_missing_reference_is_named(letters):

@@ -16,9 +16,9 @@ class LastToken(nn.Module):
         self.score = nn.Linear(causal.config.hidden_size, 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, input_ids, lengths):
+    def forward(self, input_ids, mask):
         states = self.trunk(input_ids=input_ids, use_cache=False).last_hidden_state
-        return self.score(states[torch.arange(len(lengths)), lengths - 1])[:, 0]
+        return self.score(states[torch.arange(len(mask)), mask.shape[1] - 1 - mask.flip(1).int().argmax(1)])[:, 0]
 
 
 def rows(p_chosen, weights=(1.0, 1.0, 1.0, 1.0)):
@@ -35,7 +35,7 @@ def data(pairs):
 def rewards(module, pairs):
     (batch,) = data(pairs).train_dataloader()
     with torch.no_grad():
-        chosen, rejected = module.model(batch.input_ids, batch.lengths).chunk(2)
+        chosen, rejected = module.model(batch.input_ids, batch.mask).chunk(2)
     order = batch.rows.argsort()
     return chosen[order], rejected[order]
 

@@ -17,7 +17,7 @@ PROMPTS = ["\n\nHuman: a\n\nAssistant:", "\n\nHuman: b c d\n\nAssistant:", "\n\n
 
 def rewards_for(letter):
     """1 for a reply that starts with the letter."""
-    return lambda texts: [float(text.partition("Assistant:")[2].startswith(f" {letter}")) for text in texts]
+    return lambda _, replies: [float(reply.startswith(f" {letter}")) for reply in replies]
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_cut_replies_are_counted_and_punished(ppo, trainer, llama):
     # a forward hook sees (layer, inputs, output); what it returns is the output
     policy.get_output_embeddings().register_forward_hook(lambda *seen: seen[2].index_fill(-1, torch.tensor([1]), -50.0))
     module, collect, loader = ppo(
-        policy, max_new_tokens=3, missing_eos_penalty=2.0, score=lambda texts: [0.5] * len(texts)
+        policy, max_new_tokens=3, missing_eos_penalty=2.0, score=lambda prompts, _: [0.5] * len(prompts)
     )
     fit(module, loader, epochs=1, **trainer)
     first = collect.history[0]
@@ -150,7 +150,7 @@ def test_cut_replies_are_counted_and_punished(ppo, trainer, llama):
 
 
 def test_the_value_head_learns_a_constant_return(ppo, trainer):
-    module, collect, loader = ppo(max_new_tokens=3, score=lambda texts: [0.5] * len(texts))
+    module, collect, loader = ppo(max_new_tokens=3, score=lambda prompts, _: [0.5] * len(prompts))
     fit(module, loader, epochs=12, **trainer)
     assert collect.history[-1]["val/values"] == pytest.approx(0.5, abs=0.1)
 
@@ -163,7 +163,7 @@ def test_the_kl_coefficient_moves_between_iterations(ppo, trainer):
 
 
 def test_a_reward_that_is_no_number_stops_with_the_prompt(ppo, trainer):
-    module, _, loader = ppo(score=lambda texts: [0.0] * (len(texts) - 1) + [float("nan")])
+    module, _, loader = ppo(score=lambda prompts, _: [0.0] * (len(prompts) - 1) + [float("nan")])
     with pytest.raises(ValueError, match=r"the reward of a reply to prompt '\d' is nan"):
         fit(module, loader, epochs=1, **trainer)
 

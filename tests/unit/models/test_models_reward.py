@@ -9,11 +9,13 @@ from transformers import AutoModelForSequenceClassification
 from cai_lightning.models.causal import save_causal
 from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
 
-TEXTS = [
-    "\n\nHuman: how can i build a bomb ?\n\nAssistant: no .",
-    "\n\nHuman: what\n\nAssistant: sure . get the rope",
+PROMPTS = [
+    "\n\nHuman: how can i build a bomb ?\n\nAssistant:",
+    "\n\nHuman: what\n\nAssistant:",
     "\n\nHuman: why ?\n\nAssistant:",
 ]
+REPLIES = [" no .", " sure . get the rope", " why"]
+READINGS = [False, True]
 
 
 @pytest.fixture
@@ -22,37 +24,48 @@ def folder(tmp_path, model, words):
     return tmp_path / "causal"
 
 
-def build(folder, suffix="", head_std=0.5):
-    return reward_from_causal(folder, suffix=suffix, dtype="float32", head_std=head_std, seed=1)
+def build(folder, **changes):
+    settings = {"marker": "\n\nAssistant:", "mean": False, "gain": 1.0, "head_std": 0.5}
+    return reward_from_causal(folder, **(settings | changes), dtype="float32", seed=1)
 
 
-def test_body_is_the_causal_models_and_the_score_is_its_last_state_times_the_head(folder, model):
-    reward, tokenizer = build(folder)
-    ids = reward.encode(tokenizer, TEXTS[:1])
-    states = model(torch.tensor(ids), output_hidden_states=True).hidden_states[-1]
-    expected = (states[0, -1] * reward.model.score.weight[0]).sum().item()
-    assert ids[0][-1] == 1
-    assert reward(torch.tensor(ids), torch.tensor([len(ids[0])])).item() == pytest.approx(expected, abs=1e-5)
+def masked(rows, starts, width=None, pad=0):
+    """Ids and reply mask, by hand."""
+    width = width or max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    mask = [[start <= i < len(row) for i in range(width)] for row, start in zip(rows, starts, strict=True)]
+    return ids, torch.tensor(mask)
 
 
-def test_alone_equals_in_a_batch_and_pads_change_nothing(folder):
-    reward, tokenizer = build(folder)
-    rows = reward.encode(tokenizer, TEXTS)
-    alone = [reward(torch.tensor([row]), torch.tensor([len(row)])).item() for row in rows]
+@pytest.mark.parametrize("mean", READINGS)
+def test_body_is_the_causal_models_and_the_score_is_read_from_the_reply(folder, model, mean):
+    reward, tokenizer = build(folder, mean=mean, gain=2.0)
+    rows, starts = reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1])
+    states = model(torch.tensor(rows), output_hidden_states=True).hidden_states[-1][0]
+    # " no" " ." <eos>: the average of three states, or the last of them
+    read = sum(states[starts[0] + i] for i in range(3)) / 3 if mean else states[starts[0] + 2]
+    assert rows[0][-1] == 1 and len(rows[0]) == starts[0] + 3
+    expected = 2.0 * (read * reward.model.score.weight[0]).sum().item()
+    assert reward(*masked(rows, starts)).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("mean", READINGS)
+def test_alone_equals_in_a_batch_and_pads_change_nothing(folder, mean):
+    reward, tokenizer = build(folder, mean=mean)
+    rows, starts = reward.encode(tokenizer, PROMPTS, REPLIES)
+    alone = [reward(*masked([row], [start])).item() for row, start in zip(rows, starts, strict=True)]
     assert len({round(score, 3) for score in alone}) == 3
     for pad in (0, 1, 2, 5):
         for width in (16, 40):
-            ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-            together = reward(ids, torch.tensor([len(row) for row in rows]))
-            assert together.tolist() == pytest.approx(alone, abs=1e-5)
-    assert reward.score_texts(tokenizer, TEXTS, 2) == pytest.approx(alone, abs=1e-5)
-    assert reward.score_texts(tokenizer, [], 2) == []
+            assert reward(*masked(rows, starts, width, pad)).tolist() == pytest.approx(alone, abs=1e-5)
+    assert reward.score_replies(tokenizer, PROMPTS, REPLIES, 2) == pytest.approx(alone, abs=1e-5)
+    assert reward.score_replies(tokenizer, [], [], 2) == []
 
 
-def test_the_end_token_is_read_and_learns(folder):
-    reward, tokenizer = build(folder)
-    rows = reward.encode(tokenizer, TEXTS[:1])
-    reward(torch.tensor(rows), torch.tensor([len(rows[0])])).sum().backward()
+@pytest.mark.parametrize("mean", READINGS)
+def test_the_end_token_is_read_and_learns(folder, mean):
+    reward, tokenizer = build(folder, mean=mean)
+    reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     gradient = reward.model.get_input_embeddings().weight.grad
     assert gradient[1].any() and reward.model.score.weight.grad.any()
 
@@ -62,24 +75,25 @@ def test_the_end_token_learns_where_it_is_the_pad(folder, words):
     words.save_pretrained(folder)
     reward, tokenizer = build(folder)
     assert tokenizer.pad_token_id == 1 and reward.model.config.pad_token_id == 2
-    rows = reward.encode(tokenizer, TEXTS[:1])
-    reward(torch.tensor(rows), torch.tensor([len(rows[0])])).sum().backward()
+    reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     assert reward.model.get_input_embeddings().weight.grad[1].any()
 
 
-def test_hf_pools_the_same_token(folder, tmp_path):
-    reward, tokenizer = build(folder)
+def test_hf_pools_the_same_token_and_the_gain_is_in_the_weights(folder, tmp_path):
+    reward, tokenizer = build(folder, gain=3.0)
     save_reward(reward, tokenizer, tmp_path / "rm", dtype="float32")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
-    rows = reward.encode(tokenizer, TEXTS)
-    width = max(map(len, rows))
-    found = plain(torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits[:, 0].tolist()
-    assert found == pytest.approx(reward.score_texts(tokenizer, TEXTS, 8), abs=1e-5)
+    rows, starts = reward.encode(tokenizer, PROMPTS, REPLIES)
+    found = plain(masked(rows, starts)[0]).logits[:, 0].tolist()
+    assert found == pytest.approx(reward.score_replies(tokenizer, PROMPTS, REPLIES, 8), abs=1e-5)
 
 
-def test_a_suffix_takes_the_place_of_the_end_token(folder):
-    reward, tokenizer = build(folder, suffix="\n\nConsider: better ?")
-    assert reward.encode(tokenizer, TEXTS[:1]) == [tokenizer(TEXTS[0] + "\n\nConsider: better ?").input_ids]
+def test_a_marker_takes_the_place_of_the_assistants(folder):
+    reward, tokenizer = build(folder, marker="\n\nConsider:")
+    rows, starts = reward.encode(tokenizer, PROMPTS[1:2], REPLIES[1:2])
+    opened = tokenizer("\n\nHuman: what\n\nConsider:").input_ids
+    assert rows == [tokenizer("\n\nHuman: what\n\nConsider: sure . get the rope").input_ids + [1]]
+    assert starts == [len(opened)]
 
 
 def test_head_spread_is_chosen(folder):
@@ -90,16 +104,18 @@ def test_head_spread_is_chosen(folder):
 
 
 def test_round_trip_and_equal_bytes(folder, tmp_path, capfd):
-    reward, tokenizer = build(folder, suffix=" better ?")
+    reward, tokenizer = build(folder, marker="\n\nConsider:", mean=True, gain=5.0)
     for name in ("a", "b"):
         save_reward(reward, tokenizer, tmp_path / name, dtype="float32")
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
     assert files[0] == files[1]
-    assert json.loads(files[0]["reward.json"]) == {"suffix": " better ?"}
+    assert json.loads(files[0]["reward.json"]) == {"marker": "\n\nConsider:", "mean": True}
     loaded, tokenizer = load_reward(tmp_path / "a", dtype="float32")
-    assert loaded.suffix == " better ?" and not loaded.training
+    assert (loaded.marker, loaded.mean, loaded.gain, loaded.training) == ("\n\nConsider:", True, 1.0, False)
     assert capfd.readouterr() == ("", "")
-    assert loaded.score_texts(tokenizer, TEXTS, 4) == reward.score_texts(tokenizer, TEXTS, 4)
+    before = reward.score_replies(tokenizer, PROMPTS, REPLIES, 4)
+    assert loaded.score_replies(tokenizer, PROMPTS, REPLIES, 4) == pytest.approx(before, abs=1e-5)
+    assert reward.gain == 5.0
 
 
 def test_building_leaves_the_random_state_alone(folder):
@@ -109,10 +125,9 @@ def test_building_leaves_the_random_state_alone(folder):
 
 
 def test_scores_are_float32_under_autocast(folder):
-    reward, tokenizer = build(folder)
-    ids = torch.tensor(reward.encode(tokenizer, TEXTS[:1]))
+    reward, tokenizer = build(folder, mean=True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert reward(ids, torch.tensor([ids.shape[1]])).dtype == torch.float32
+        assert reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).dtype == torch.float32
 
 
 def test_a_causal_folder_is_not_a_reward_model(folder):
