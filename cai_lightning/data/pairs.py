@@ -60,10 +60,10 @@ def pair_rows(
 ) -> tuple[list[PairRow], dict[str, int]]:
     """Token rows of the labels, the likelier reply as `chosen`, and what happened to the labels.
 
-    `marker` stands between dialogue and reply ("\n\nAssistant:", or what a reward model reads there), the end token
-    behind the reply. Equal replies say nothing and are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share
-    one prompt; where it is too long it loses its beginning ("prompt_cut"), and where a reply alone is too long the pair
-    is left out ("too_long"). Raises ValueError where a label has no reference.
+    `marker` stands between dialogue and reply ("\\n\\nAssistant:", or what a reward model reads there), the end token
+    behind the reply. Equal replies say nothing and are left out ("identical"), and so are labels of weight 0
+    ("weightless"). Both replies share one prompt; where it is too long it loses its beginning ("prompt_cut"), and where
+    a reply alone is too long the pair is left out ("too_long"). Raises ValueError where a label has no reference.
     """
     prompts = prompts_ids(tokenizer, [to_text(label.prompt.dialogue) + marker for label in labels])
     texts = [reply_text(reply) for label in labels for reply in (label.a, label.b)]

@@ -92,7 +92,7 @@ def test_a_marker_takes_the_place_of_the_assistants(folder):
     reward, tokenizer = build(folder, marker="\n\nConsider:")
     rows, starts = reward.encode(tokenizer, PROMPTS[1:2], REPLIES[1:2])
     opened = tokenizer("\n\nHuman: what\n\nConsider:").input_ids
-    assert rows == [tokenizer("\n\nHuman: what\n\nConsider: sure . get the rope").input_ids + [1]]
+    assert rows == [[*tokenizer("\n\nHuman: what\n\nConsider: sure . get the rope").input_ids, 1]]
     assert starts == [len(opened)]
 
 
