@@ -34,14 +34,13 @@ class PairRow(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """B pairs as 2B right-padded rows, the chosen ones first; `mask` marks reply tokens, `lengths` real ones.
+    """B pairs as 2B right-padded rows, the chosen ones first; `mask` marks reply tokens.
 
     `divisor` is what the weighted sum over pairs is to be divided by, `rows` the pairs' numbers in the data.
     """
 
     input_ids: Tensor
     mask: Tensor
-    lengths: Tensor
     p_chosen: Tensor
     weight: Tensor
     reference_chosen: Tensor | None
@@ -159,7 +158,6 @@ def collate_pairs(rows: Sequence[PairRow], chosen: list[int], divisor: float, *,
     return PairBatch(
         input_ids=input_ids,
         mask=(place >= starts[:, None]) & (place < lengths[:, None]),
-        lengths=lengths,
         p_chosen=torch.tensor([pair.p_chosen for pair in pairs]),
         weight=torch.tensor([pair.weight for pair in pairs]),
         reference_chosen=_column([pair.reference_chosen for pair in pairs]),

@@ -18,13 +18,11 @@ class TokenBatch(Protocol):
 class PairBatch(Protocol):
     """B pairs as 2B right-padded rows, the chosen ones first; B labels, weights and reference log-probabilities.
 
-    `mask` marks reply tokens, `lengths` counts real tokens of the whole row. The weighted sum over pairs is divided
-    by `divisor`.
+    `mask` marks reply tokens. The weighted sum over pairs is divided by `divisor`.
     """
 
     input_ids: Tensor
     mask: Tensor
-    lengths: Tensor
     p_chosen: Tensor
     weight: Tensor
     reference_chosen: Tensor | None

@@ -59,17 +59,12 @@ def run(
 
 
 def _rows(documents: Iterator[Any], tokenizer: Any, tokens: int) -> list[Any]:
-    from cai_lightning.data.sft import SFTRow
-
+    """Token rows of the first documents that together have at least `tokens` tokens."""
     vocabulary = tokenizer.get_vocab()
-    unknown = tokenizer.unk_token_id
     rows, total = [], 0
     while total < tokens:
-        row = _row(next(documents), vocabulary, tokenizer.eos_token_id)
-        if unknown in row.ids:
-            raise ValueError("pretraining text holds a word that the tokenizer does not know; rebuild the vocabulary")
-        rows.append(SFTRow(row.ids, row.weights))
-        total += len(row.ids)
+        rows.append(_row(next(documents), vocabulary, tokenizer.eos_token_id))
+        total += len(rows[-1].ids)
     return rows
 
 
@@ -78,13 +73,11 @@ def _row(document: Any, vocabulary: dict[str, int], eos: int) -> Any:
     from cai_lightning.data.sft import SFTRow
     from cai_lightning.microworld.document import pieces
 
-    ids: list[int] = []
-    weights: list[float] = []
-    for span in document.spans:
-        found = [vocabulary[piece] for piece in pieces(span.text)]
-        ids += found
-        weights += [span.weight] * len(found)
-    return SFTRow([*ids, eos], [*weights, document.end_weight])
+    said = [(piece, span.weight) for span in document.spans for piece in pieces(span.text)]
+    if unknown := [piece for piece, _ in said if piece not in vocabulary]:
+        raise ValueError(f"pretraining text holds {unknown[0]!r}, which the vocabulary lacks; add it to the grammar")
+    ids = [vocabulary[piece] for piece, _ in said]
+    return SFTRow([*ids, eos], [*(weight for _, weight in said), document.end_weight])
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -130,7 +130,6 @@ def test_batches_stack_chosen_over_rejected():
         [0, 0, 1, 1, 1, 0, 0, 0],
         [0, 0, 0, 1, 0, 0, 0, 0],
     ]
-    assert batch.lengths.tolist() == [4, 5, 5, 4]
     assert batch.reference_chosen.tolist() == [-1.0, -3.0] and batch.reference_rejected.tolist() == [-2.0, -4.0]
     assert batch.weight.tolist() == [1.0, 2.0]
 
