@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -15,6 +16,7 @@ from cai_lightning.experiment.errors import failed, failures
 from cai_lightning.experiment.pipeline import Plan, build, make_plan
 from cai_lightning.experiment.recipe import Edge, Fixed, edges, make_node
 from cai_lightning.experiment.run import NAMES, RUN, publish, write_json
+from cai_lightning.experiment.targets import check_node
 
 log = logging.getLogger("cai")
 
@@ -38,21 +40,37 @@ def join(folder: Path) -> None:
     if not done:
         return
     facts = [json.loads((job / RUN).read_text(encoding="utf-8")) for job in done]
-    if apart := [slot for slot in facts[0]["joint"] if len({fact["joint"].get(slot) for fact in facts}) > 1]:
-        log.warning("no joint summary: stages.%s differs between the jobs in more than its runs", apart[0])
-        return
     first = OmegaConf.load(done[0] / "config.yaml")
     assert isinstance(first, DictConfig)
-    plan = make_plan(first)
-    pool(plan, list(facts[0]["joint"]), facts, variants(done), tuple(first.runtime.allow_targets))
+    allowed = tuple(first.runtime.allow_targets)
+    slots, apart = alike(facts)
+    plan = without(make_plan(first), apart, allowed)
+    pool(plan, slots, facts, variants(done), allowed)
     joint_facts = _joint_facts(first, plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
-    for slot in facts[0]["joint"]:
+    for slot in slots:
         build(plan, slot)
     publish(plan, folder, joint_facts)
     write_json(folder / RUN, joint_facts)
     log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
+
+
+def alike(facts: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The joint slots whose recipes the jobs share but for `runs`, and those where they differ in more."""
+    slots = list(facts[0]["joint"])
+    apart = [slot for slot in slots if len({fact["joint"].get(slot) for fact in facts}) > 1]
+    return [slot for slot in slots if slot not in apart], apart
+
+
+def without(plan: Plan, apart: list[str], allowed: tuple[str, ...]) -> Plan:
+    """The plan whose report has null in place of these slots. Raises UserError where the report cannot do without."""
+    for slot in apart:
+        log.warning("joint summary without stages.%s: it differs between the jobs in more than its runs", slot)
+    report = {k: None if isinstance(v, Edge) and v.slot in apart else v for k, v in plan.report.items()}
+    gone = {name: value for name, value in report.items() if value is None}
+    check_node({"_target_": report["_target_"], "_partial_": True, **gone}, "report", allowed)
+    return dataclasses.replace(plan, report=report)
 
 
 def pool(

@@ -111,9 +111,17 @@ def _name_points(axes: Axes, placed: Mapping[str, tuple[float, float]]) -> None:
 
 
 def _trajectory(axes: Axes, variant: Mapping[str, Any]) -> None:
-    points = [point for snapshot in variant["curve"] if (point := _point(snapshot))]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=LIGHT["vermilion"], linewidth=1, alpha=0.45, zorder=1)
+    for snapshots in by_run(variant).values():
+        if points := [point for snapshot in snapshots if (point := _point(snapshot))]:
+            axes.plot(*zip(*points, strict=True), color=LIGHT["vermilion"], linewidth=1, alpha=0.45, zorder=1)
+
+
+def by_run(variant: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The snapshots of each run in training order; a sweep has a run a point."""
+    runs: dict[str, list[Mapping[str, Any]]] = {}
+    for snapshot in variant["curve"]:
+        runs.setdefault(snapshot["run"], []).append(snapshot)
+    return runs
 
 
 def _point(player: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -130,18 +138,10 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 
 def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
     """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0."""
-    start = variant["players"].get("sl_cai")
-    for metric, (role, marker, word) in CRITERIA.items():
-        points = [(0, start[metric])] if start else []
-        points += [(snapshot["sequences"], snapshot[metric]) for snapshot in variant["curve"]]
-        points = [(at, figure) for at, figure in points if figure["value"] is not None]
-        if not points:
-            continue
-        at, value, low, high = zip(*((x, *_bounds(figure)) for x, figure in points), strict=True)
-        axes.fill_between(at, low, high, color=LIGHT[role], alpha=0.14, linewidth=0)
-        axes.plot(at, value, color=LIGHT[role], marker=marker, markersize=5, linewidth=1.6)
-        end = (at[-1], value[-1])
-        axes.annotate(word, end, (8, -3), textcoords="offset points", color=LIGHT[role])
+    runs = by_run(variant)
+    for metric in CRITERIA:
+        for run, snapshots in runs.items():
+            _draw_run(axes, variant["players"].get("sl_cai"), snapshots, metric, run if len(runs) > 1 else "")
     axes.set_xlabel("RL samples")
     axes.set_ylabel("Elo against the anchor")
     axes.update_datalim([(0, -SPAN), (0, SPAN)])
@@ -149,6 +149,23 @@ def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
     axes.margins(x=0.02)
     left, right = axes.get_xlim()
     axes.set_xlim(left, right + 0.17 * (right - left))
+
+
+def _draw_run(
+    axes: Axes, start: Mapping[str, Any] | None, snapshots: Sequence[Mapping[str, Any]], metric: str, run: str
+) -> None:
+    """One line with its ribbon; a run that is one of several is named at its end, by what sets it apart."""
+    role, marker, word = CRITERIA[metric]
+    points = [(0, start[metric])] if start else []
+    points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
+    points = [(at, figure) for at, figure in points if figure["value"] is not None]
+    if not points:
+        return
+    at, value, low, high = zip(*((x, *_bounds(figure)) for x, figure in points), strict=True)
+    axes.fill_between(at, low, high, color=LIGHT[role], alpha=0.14, linewidth=0)
+    axes.plot(at, value, color=LIGHT[role], marker=marker, markersize=5, linewidth=1.6)
+    end = f"{word} {run.partition('[')[2].rstrip(']')}".strip()
+    axes.annotate(end, (at[-1], value[-1]), (8, -3), textcoords="offset points", color=LIGHT[role])
 
 
 def _bounds(figure: Mapping[str, Any]) -> tuple[float, float, float]:
