@@ -97,17 +97,17 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
     axes.margins(0.14)
     axes.update_datalim([(-SPAN, -SPAN), (SPAN, SPAN)])
     axes.autoscale_view()
-    _name_points(axes, placed)
+    _name_points(axes, [(label(name), point, INK) for name, point in placed.items()])
 
 
-def _name_points(axes: Axes, placed: Mapping[str, tuple[float, float]]) -> None:
-    """Writes each player's name beside its point, from below upwards, never closer than a line to the last one."""
+def _name_points(axes: Axes, placed: Sequence[tuple[str, tuple[float, float], str]]) -> None:
+    """Writes (text, point, colour) beside the points, from below upwards, never closer than a line to the last one."""
     per_point = axes.figure.dpi / 72
     last = -math.inf
-    for name, point in sorted(placed.items(), key=lambda item: item[1][1]):
+    for text, point, colour in sorted(placed, key=lambda item: item[1][1]):
         height = axes.transData.transform(point)[1] / per_point
-        last = max(height + 4, last + 12)
-        axes.annotate(label(name), point, (10, last - height), textcoords="offset points", zorder=5)
+        last = max(height - 3, last + 12)
+        axes.annotate(text, point, (10, last - height), textcoords="offset points", color=colour, zorder=5)
 
 
 def _trajectory(axes: Axes, variant: Mapping[str, Any]) -> None:
@@ -139,33 +139,37 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
     """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0."""
     runs = by_run(variant)
-    for metric in CRITERIA:
-        for run, snapshots in runs.items():
-            _draw_run(axes, variant["players"].get("sl_cai"), snapshots, metric, run if len(runs) > 1 else "")
+    start = variant["players"].get("sl_cai")
+    ends = [
+        _draw_run(axes, start, snapshots, metric, run if len(runs) > 1 else "")
+        for metric in CRITERIA
+        for run, snapshots in runs.items()
+    ]
     axes.set_xlabel("RL samples")
     axes.set_ylabel("Elo against the anchor")
     axes.update_datalim([(0, -SPAN), (0, SPAN)])
     axes.autoscale_view()
     axes.margins(x=0.02)
     left, right = axes.get_xlim()
-    axes.set_xlim(left, right + 0.17 * (right - left))
+    axes.set_xlim(left, right + (0.17 if len(runs) < 2 else 0.34) * (right - left))
+    _name_points(axes, [end for end in ends if end])
 
 
 def _draw_run(
     axes: Axes, start: Mapping[str, Any] | None, snapshots: Sequence[Mapping[str, Any]], metric: str, run: str
-) -> None:
-    """One line with its ribbon; a run that is one of several is named at its end, by what sets it apart."""
+) -> tuple[str, tuple[float, float], str] | None:
+    """One line with its ribbon; what to write at its end: the criterion, and what sets one of several runs apart."""
     role, marker, word = CRITERIA[metric]
     points = [(0, start[metric])] if start else []
     points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
     points = [(at, figure) for at, figure in points if figure["value"] is not None]
     if not points:
-        return
+        return None
     at, value, low, high = zip(*((x, *_bounds(figure)) for x, figure in points), strict=True)
     axes.fill_between(at, low, high, color=LIGHT[role], alpha=0.14, linewidth=0)
     axes.plot(at, value, color=LIGHT[role], marker=marker, markersize=5, linewidth=1.6)
-    end = f"{word} {run.partition('[')[2].rstrip(']')}".strip()
-    axes.annotate(end, (at[-1], value[-1]), (8, -3), textcoords="offset points", color=LIGHT[role])
+    said = f"{word} {run.partition('[')[2].rstrip(']')}".strip()
+    return said, (at[-1], value[-1]), LIGHT[role]
 
 
 def _bounds(figure: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cai_lightning.experiment.compose import compose_config
+from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.inspection import collect_garbage
-from cai_lightning.experiment.multirun import pool, variants
+from cai_lightning.experiment.multirun import alike, pool, variants, without
 from cai_lightning.experiment.pipeline import Plan, make_plan, upstream
 from cai_lightning.experiment.run import NAMES, RUN, joint_digest, write_json
 
@@ -69,3 +70,14 @@ def test_garbage_is_what_no_run_names_whether_finished_or_under_way(
     collect_garbage(tmp_path, really=True)
     left = {path.name for path in (tmp_path / "store" / "sft").iterdir()}
     assert left == {"finished", "begun", "swept", "joint", "begun2.partial"}
+
+
+def test_a_joint_summary_goes_on_without_a_stage_that_differs_if_the_report_can(tmp_path: Path) -> None:
+    facts = [{"joint": {"ratings": "r", "calibration": value}} for value in ("one", "two")]
+    slots, apart = alike(facts)
+    assert (slots, apart) == (["ratings"], ["calibration"])
+    plan = planned(tmp_path)
+    assert without(plan, apart, ()).report["calibration"] is None
+    assert plan.report["calibration"] is not None
+    with pytest.raises(UserError, match=r"report\.ratings: None given"):
+        without(plan, ["ratings"], ())

@@ -66,3 +66,12 @@ def test_ellipse_holds_95_percent_of_its_normal() -> None:
     points = np.random.default_rng(0).multivariate_normal([10.0, -5.0], covariance, size=20_000)
     inside = ellipse.get_patch_transform().inverted().transform(points)  # the unit circle
     assert (np.hypot(*inside.T) <= 1).mean() == pytest.approx(0.95, abs=0.005)
+
+
+def test_snapshots_of_different_runs_make_different_lines():
+    curve = [{"run": run, "sequences": at} for at in (64, 128) for run in ("ppo [kl=1]", "ppo [kl=2]")]
+    found = figures.by_run({"curve": curve})
+    assert {run: [snapshot["sequences"] for snapshot in snapshots] for run, snapshots in found.items()} == {
+        "ppo [kl=1]": [64, 128],
+        "ppo [kl=2]": [64, 128],
+    }
