@@ -32,7 +32,6 @@ class Signature:
     parameters: dict[str, Any]
     required: tuple[str, ...]
     result: Any
-    file: pathlib.Path
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -87,7 +86,7 @@ def _of_class(module: str, node: ast.ClassDef) -> Signature:
         item.target.id: _annotation(module, item.annotation) for item in fields if isinstance(item.target, ast.Name)
     }
     required = tuple(item.target.id for item in fields if item.value is None and isinstance(item.target, ast.Name))
-    return Signature(names, required, UNCHECKED, module_file(module))
+    return Signature(names, required, UNCHECKED)
 
 
 def _of_function(module: str, node: ast.FunctionDef) -> Signature:
@@ -100,7 +99,6 @@ def _of_function(module: str, node: ast.FunctionDef) -> Signature:
         {a.arg: _annotation(module, a.annotation) for a in arguments},
         tuple(a.arg for a in arguments if a.arg not in with_default),
         _annotation(module, node.returns),
-        module_file(module),
     )
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from cai_lightning.learning.losses import ppo_policy_loss, ppo_value_loss
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
-from cai_lightning.models.logprobs import head, hidden_states
+from cai_lightning.models.logprobs import head, hidden_states, place
 
 
 class RolloutBatch(NamedTuple):
@@ -61,14 +61,14 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         """Log-probabilities (nats, at the sampling temperature) and values of the masked steps; 0 at the others."""
         logits, values = self._logits_and_values(input_ids, mask)
         logps = -functional.cross_entropy(logits, input_ids[:, 1:][mask], reduction="none")
-        return _place(logps, mask), _place(values, mask)
+        return place(logps, mask), place(values, mask)
 
     def forward_with_entropy(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What `forward` gives, and the entropy in nats of each masked step's distribution."""
         logits, values = self._logits_and_values(input_ids, mask)
         logps = -functional.cross_entropy(logits, input_ids[:, 1:][mask], reduction="none")
         every = functional.log_softmax(logits, dim=-1)
-        return _place(logps, mask), _place(values, mask), _place(-(every.exp() * every).sum(-1), mask)
+        return place(logps, mask), place(values, mask), place(-(every.exp() * every).sum(-1), mask)
 
     def _logits_and_values(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         states = hidden_states(self.policy, input_ids)[:, :-1][mask]
@@ -91,7 +91,3 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         """Optimizer and schedule of the recipe."""
         steps = int(self.trainer.estimated_stepping_batches)
         return configured(self, self._optimizer, self._schedule, steps)
-
-
-def _place(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values)

@@ -45,7 +45,7 @@ def response_logprobs(
     wanted = mask[:, 1:].bool()
     logits = _logits(model, input_ids, wanted, temperature)
     values = -functional.cross_entropy(logits, input_ids[:, 1:][wanted], reduction="none")
-    return _place(values, wanted)
+    return place(values, wanted)
 
 
 def logprobs_and_entropy(
@@ -60,7 +60,7 @@ def logprobs_and_entropy(
     every = functional.log_softmax(_logits(model, input_ids, wanted, temperature), dim=-1)
     values = every.gather(1, input_ids[:, 1:][wanted][:, None])[:, 0]
     entropy = -(every.exp() * every).sum(-1)
-    return _place(values, wanted), _place(entropy, wanted)
+    return place(values, wanted), place(entropy, wanted)
 
 
 def _logits(model: nn.Module, input_ids: Tensor, wanted: Tensor, temperature: float) -> Tensor:
@@ -77,5 +77,6 @@ def head(model: nn.Module, states: Float[Tensor, "*batch hidden"]) -> Float32[Te
     return logits.float()
 
 
-def _place(values: Tensor, wanted: Tensor) -> Tensor:
+def place(values: Tensor, wanted: Tensor) -> Tensor:
+    """Float32 values put where the bool mask `wanted` is true, row by row; 0 elsewhere."""
     return torch.zeros(wanted.shape, dtype=torch.float32, device=wanted.device).masked_scatter(wanted, values.float())

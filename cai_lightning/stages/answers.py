@@ -28,7 +28,7 @@ def run(
     seed: int,
 ) -> AnswerRows:
     """Answer rows: every prompt once by the policy, and once by each snapshot (`sequences` = RL samples seen)."""
-    from cai_lightning.stages.sampling import key_of, load_backend, reply
+    from cai_lightning.stages.sampling import load_backend, provenance, reply
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks, join
@@ -53,13 +53,7 @@ def run(
                         player=player,
                         sequences=sequences,
                         prompt=prompt,
-                        text=completion.text,
-                        model=key_of(policy),
-                        temperature=temperature,
-                        seed=seed,
-                        prompt_tokens=completion.prompt_tokens,
-                        tokens=completion.tokens,
-                        finish=completion.finish,
+                        **provenance(completion, sampling, policy),
                     )
 
             in_chunks(part, rows, size=chunk, work=work, advance=advance)

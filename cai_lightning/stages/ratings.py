@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.verdicts import ASSESSMENTS
 from cai_lightning.text.artifacts import Table
 from cai_lightning.text.records import Assessment, Verdict, read_rows
 
@@ -53,7 +54,7 @@ def _with(known: Run, folders: dict[str, Path]) -> Run:
     """`known` and the rows of the players that it does not hold yet, under the names that they have here."""
     from cai_lightning.evaluation.summary import Run
 
-    rows = {name: read_rows(folder, Assessment, "assessments.jsonl") for name, folder in folders.items()}
+    rows = {name: read_rows(folder, Assessment, ASSESSMENTS) for name, folder in folders.items()}
     names = {_base(found[0].player): name for name, found in rows.items()}
     held = {_base(row.player) for row in known.assessments}
     new = [name for name in folders if name not in held]

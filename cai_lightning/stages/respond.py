@@ -25,7 +25,7 @@ def run(
     seed: int,
 ) -> ResponseRows:
     """Response rows, one a prompt, in the prompts' order (Bai et al. 2022, section 3.1: T = 1)."""
-    from cai_lightning.stages.sampling import key_of, load_backend, reply
+    from cai_lightning.stages.sampling import load_backend, provenance, reply
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
@@ -36,17 +36,7 @@ def run(
 
     def work(part: Sequence[Prompt]) -> Iterator[Response]:
         for prompt, done in zip(part, reply(backend, part, sampling, lambda p: f"{p.id}/response"), strict=True):
-            yield Response(
-                id=prompt.id,
-                prompt=prompt,
-                text=done.text,
-                model=key_of(policy),
-                temperature=temperature,
-                seed=seed,
-                prompt_tokens=done.prompt_tokens,
-                tokens=done.tokens,
-                finish=done.finish,
-            )
+            yield Response(id=prompt.id, prompt=prompt, **provenance(done, sampling, policy))
 
     with progress(len(rows), "replies") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)

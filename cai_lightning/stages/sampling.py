@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cai_lightning.text.backends import Completion, Generator, Request, Sampling
 from cai_lightning.text.dialogue import prompt_text
@@ -22,12 +22,25 @@ def load_backend(path: Path, *, dtype: str, batch_size: int) -> CausalBackend:
 
     prepare()
     model, tokenizer = load_causal(path, dtype=dtype)
-    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size, advance=lambda _: None)
+    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size)
 
 
 def key_of(path: Path) -> str:
     """The store key of an artifact: the name of its folder."""
     return path.name
+
+
+def provenance(done: Completion, sampling: Sampling, policy: Path) -> dict[str, Any]:
+    """The fields of a row that say what a sampled reply is and where it came from."""
+    return {
+        "text": done.text,
+        "model": key_of(policy),
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "prompt_tokens": done.prompt_tokens,
+        "tokens": done.tokens,
+        "finish": done.finish,
+    }
 
 
 def reply(
