@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from cai_lightning.models.format import Format
+    from cai_lightning.text.backends import Prompt
 
 Batch = TypeVar("Batch")
 
@@ -18,10 +22,17 @@ def rounded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def cut_prompt(prompt: Sequence[int], reply_tokens: int, *, max_tokens: int) -> list[int] | None:
-    """The prompt's last tokens that fit beside a reply, or None where not one does; a reply is never cut."""
-    room = max_tokens - reply_tokens
-    return list(prompt[-room:]) if room > 0 else None
+def cut_prompt(format: Format, prompt: Prompt, ids: Sequence[int], room: int) -> list[int] | None:
+    """The ids of a prompt that leave a reply its place: all, or those of its last turns, or None where none fit.
+
+    Where the last turn alone has more than `room` tokens, Human/Assistant text loses its beginning; a chat template
+    has no such text, for a turn without its head is none.
+    """
+    if len(ids) <= room:
+        return list(ids)
+    if (found := format.shortened(prompt, room)) is not None:
+        return found
+    return None if format.templated or room <= 0 else list(ids[-room:])
 
 
 def length_buckets(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt, length_buckets
 from cai_lightning.models.causal import evaluating, pad_id
-from cai_lightning.models.encoding import continuations_ids, prompts_ids
+from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import pad_rows, response_logprobs
-from cai_lightning.text.dialogue import MARKERS, reply_text, to_text
+from cai_lightning.text.backends import Prompt
+from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import Label, Reference
 
 
@@ -52,33 +53,38 @@ class PairBatch(NamedTuple):
 def pair_rows(
     labels: Sequence[Label],
     references: Mapping[str, Reference] | None,
-    tokenizer: PreTrainedTokenizerBase,
+    format: Format,
     *,
-    marker: str,
+    asked: Callable[[Dialogue], Prompt],
     max_tokens: int,
 ) -> tuple[list[PairRow], dict[str, int]]:
     """Token rows of the labels, the likelier reply as `chosen`, and what happened to the labels.
 
-    `marker` stands between dialogue and reply ("\\n\\nAssistant:", or what a reward model reads there), the end token
-    behind the reply. Equal replies say nothing and are left out ("identical"), and so are labels of weight 0
-    ("weightless"). Both replies share one prompt; where it is too long it loses its beginning ("prompt_cut"), and where
-    a reply alone is too long the pair is left out ("too_long"). Raises ValueError where a label has no reference.
+    `asked` is the dialogue as a prompt: itself, or what a reward model reads for it. Equal replies say nothing and
+    are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share one prompt; where it is
+    too long it loses its beginning ("prompt_cut", see `cut_prompt`), and where a reply alone is too long the pair is
+    left out ("too_long"). Raises ValueError where a label has no reference.
     """
-    prompts = prompts_ids(tokenizer, [to_text(label.prompt.dialogue) + marker for label in labels])
-    texts = [reply_text(reply) for label in labels for reply in (label.a, label.b)]
-    replies = continuations_ids(tokenizer, texts, end=True)
+    prompts = [asked(label.prompt.dialogue) for label in labels]
+    replies = format.reply_ids([reply for label in labels for reply in (label.a, label.b)])
     rows: list[PairRow] = []
     counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0)
-    for label, whole, a, b in zip(labels, prompts, replies[::2], replies[1::2], strict=True):
-        prompt = cut_prompt(whole, max(len(a), len(b)), max_tokens=max_tokens)
+    encoded = zip(labels, prompts, format.prompt_ids(prompts), replies[::2], replies[1::2], strict=True)
+    for label, whole, ids, a, b in encoded:
+        prompt = cut_prompt(format, whole, ids, max_tokens - max(len(a), len(b)))
         if label.weight <= 0 or a == b or prompt is None:
             reason = "weightless" if label.weight <= 0 else "identical" if a == b else "too_long"
             counts[reason] += 1
             continue
         counts["kept"] += 1
-        counts["prompt_cut"] += len(prompt) < len(whole)
+        counts["prompt_cut"] += len(prompt) < len(ids)
         rows.append(_row(label, prompt, a, b, _reference(label, references)))
     return rows, dict(counts)
+
+
+def as_asked(dialogue: Dialogue) -> Prompt:
+    """The dialogue itself, to be written in the policy's own format."""
+    return dialogue
 
 
 def _reference(label: Label, references: Mapping[str, Reference] | None) -> tuple[float | None, float | None]:
@@ -176,20 +182,20 @@ def _column(values: list[float | None]) -> Tensor | None:
 def reference_rows(
     model: PreTrainedModel,
     labels: Sequence[Label],
-    tokenizer: PreTrainedTokenizerBase,
+    format: Format,
     *,
     max_tokens: int,
     batch_tokens: int,
     multiple: int,
 ) -> tuple[list[Reference], dict[str, int]]:
     """Both replies' log-probabilities, end token included, of every label that `pair_rows` keeps; and its counts."""
-    rows, counts = pair_rows(labels, None, tokenizer, marker=MARKERS["assistant"], max_tokens=max_tokens)
+    rows, counts = pair_rows(labels, None, format, asked=as_asked, max_tokens=max_tokens)
     lengths = [max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows]
     plan = length_buckets(lengths, batch_tokens=batch_tokens // 2, multiple=multiple, seed=0, epoch=0)
     logps: dict[str, tuple[float, float]] = {}
     with evaluating(model):
         for numbers in plan:
-            batch = collate_pairs(rows, numbers, 1.0, pad=pad_id(tokenizer), multiple=multiple)
+            batch = collate_pairs(rows, numbers, 1.0, pad=pad_id(format.tokenizer), multiple=multiple)
             ids, mask = batch.input_ids.to(model.device), batch.mask.to(model.device)
             chosen, rejected = response_logprobs(model, ids, mask, temperature=1.0).sum(1).chunk(2)
             pairs = zip(chosen.tolist(), rejected.tolist(), strict=True)

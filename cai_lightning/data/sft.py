@@ -10,12 +10,11 @@ from typing import NamedTuple
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt
-from cai_lightning.models.encoding import continuations_ids, prompts_ids
+from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import pad_rows
-from cai_lightning.text.dialogue import reply_text
+from cai_lightning.text.backends import Prompt
 
 
 class SFTRow(NamedTuple):
@@ -35,20 +34,20 @@ class SFTBatch(NamedTuple):
 
 
 def sft_rows(
-    examples: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+    examples: Sequence[tuple[Prompt, str]], format: Format, *, max_tokens: int
 ) -> tuple[list[SFTRow], dict[str, int]]:
     """Rows of weight 1 on the reply and its end token, 0 on the prompt, and what happened to the examples.
 
-    An example is (prompt text, reply without leading space). A prompt that is too long loses its beginning
-    ("prompt_cut"); a reply is never cut: where it is too long the row is left out ("too_long"), and so are empty
+    An example is (prompt, reply without leading space). A prompt that is too long loses its beginning ("prompt_cut",
+    see `cut_prompt`); a reply is never cut: where it is too long the row is left out ("too_long"), and so are empty
     replies ("empty").
     """
-    prompts = prompts_ids(tokenizer, [prompt for prompt, _ in examples])
-    replies = continuations_ids(tokenizer, [reply_text(reply) for _, reply in examples], end=True)
+    prompts = format.prompt_ids([prompt for prompt, _ in examples])
+    replies = format.reply_ids([reply for _, reply in examples])
     rows: list[SFTRow] = []
     counts = Counter(kept=0, prompt_cut=0, too_long=0, empty=0)
-    for (_, text), whole, reply in zip(examples, prompts, replies, strict=True):
-        prompt = cut_prompt(whole, len(reply), max_tokens=max_tokens)
+    for (asked, text), whole, reply in zip(examples, prompts, replies, strict=True):
+        prompt = cut_prompt(format, asked, whole, max_tokens - len(reply))
         if prompt is None or not text.strip():
             counts["empty" if not text.strip() else "too_long"] += 1
             continue

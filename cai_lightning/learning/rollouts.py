@@ -22,16 +22,18 @@ from cai_lightning.learning.losses import masked_mean
 from cai_lightning.learning.ppo import PPOModule, RolloutBatch
 from cai_lightning.models.causal import eos_ids, evaluating, pad_id
 from cai_lightning.models.encoding import decode
+from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import pad_rows
 from cai_lightning.models.noise import row_key
 from cai_lightning.models.sampler import Sampled, sample
+from cai_lightning.text.dialogue import Dialogue
 
 
 class RolloutPrompt(NamedTuple):
-    """A prompt by id, as text that ends where the reply begins, and as ids."""
+    """A prompt by id, as dialogue, and as ids that end where the reply begins."""
 
     id: str
-    text: str
+    dialogue: Dialogue
     ids: list[int]
 
 
@@ -59,9 +61,9 @@ class Collector:
     """Collects one iteration's rollouts from the policy of `module`.
 
     `reference(input_ids, mask)` gives the reference's log-probabilities [row, step] of the tokens that a [row, token]
-    mask marks, at the same temperature. `score(prompts, replies)` reads text. A score then goes through
+    mask marks, at the same temperature. `score(dialogues, replies)` reads words. A score then goes through
     `transform`, loses `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`.
-    `observe(iteration, prompts, replies, scores)` sees the text. `sample_rows` and `forward_rows` bound memory.
+    `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound memory.
 
     It is called with gradients on, the module in train mode and outside autocast, and cares for all three. The old
     log-probabilities come from a forward pass as in training: a sampler's own differ by rounding.
@@ -71,7 +73,7 @@ class Collector:
     reference: Callable[[Tensor, Tensor], Tensor]
     prompts: Sequence[RolloutPrompt]
     tokenizer: PreTrainedTokenizerBase
-    score: Callable[[list[str], list[str]], list[float]]
+    score: Callable[[list[Dialogue], list[str]], list[float]]
     transform: Callable[[Tensor], Tensor]
     scaling: Callable[[Tensor], Tensor]
     kl: KLControl
@@ -96,8 +98,8 @@ class Collector:
             with self.module.trainer.precision_plugin.forward_context():
                 sampled = self._sample(prompts, iteration)
                 steps = self._forward(prompts, sampled)
-            replies = [decode(self.tokenizer, row.ids) for row in sampled]
-            scores = self.score([prompt.text for prompt in prompts], replies)
+            replies = self._replies(prompts, sampled)
+            scores = self.score([prompt.dialogue for prompt in prompts], replies)
             _check_scores(prompts, scores)
             self.observe(iteration, prompts, replies, scores)
             batch, stats = self._advantages(steps, torch.tensor(scores), sampled)
@@ -127,6 +129,11 @@ class Collector:
             )
             sampled.update(zip(rows, out, strict=True))
         return [sampled[row] for row in range(len(prompts))]
+
+    def _replies(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> list[str]:
+        format = Format(self.tokenizer)
+        texts = [decode(self.tokenizer, row.ids) for row in sampled]
+        return [format.reply(prompt.dialogue, text) for prompt, text in zip(prompts, texts, strict=True)]
 
     def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> _Steps:
         ids = [prompt.ids + row.ids for prompt, row in zip(prompts, sampled, strict=True)]

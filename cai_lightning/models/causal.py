@@ -24,6 +24,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from cai_lightning.models.format import Format
+
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -121,15 +123,14 @@ def save_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out:
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[int, ...]:
-    """The ids that end a reply: the tokenizer's, which replies are trained with, then the generation config's others.
-
-    Raises ValueError when the tokenizer has none.
+    """The ids that end a reply: that of the format, which replies are trained with, then the tokenizer's and the
+    generation config's others. Raises ValueError when the tokenizer has none.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{tokenizer.name_or_path or 'tokenizer'}: no eos token, so no reply could end; set eos_token")
     others = getattr(model.generation_config, "eos_token_id", None)
     others = [] if others is None else [others] if isinstance(others, int) else others
-    return tuple(dict.fromkeys([tokenizer.eos_token_id, *others]))
+    return tuple(dict.fromkeys([Format(tokenizer).end, tokenizer.eos_token_id, *others]))
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -6,7 +6,7 @@ carry the tokenizer's own BOS, exactly once, and nothing else carries one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,7 +23,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def prompts_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """`prompt_ids` of many texts at once."""
     start = _bos(tokenizer)
-    return [start + ids for ids in _content(tokenizer, texts)]
+    return [start + ids for ids in content_ids(tokenizer, texts)]
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, end: bool) -> list[int]:
@@ -33,27 +33,30 @@ def continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, end: bool
 
 def continuations_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, end: bool) -> list[list[int]]:
     """`continuation_ids` of many texts at once."""
-    before, *joined = _content(tokenizer, [_BEFORE, *(_BEFORE + text for text in texts)])
+    before, *joined = content_ids(tokenizer, [_BEFORE, *(_BEFORE + text for text in texts)])
     alone = None
     rows = []
     for index, ids in enumerate(joined):
         if ids[: len(before)] == before:
             rows.append(ids[len(before) :])
         else:
-            alone = alone or _content(tokenizer, texts)
+            alone = alone or content_ids(tokenizer, texts)
             rows.append(alone[index])
     return [[*ids, tokenizer.eos_token_id] for ids in rows] if end else rows
 
 
-def continuation_boundary(
-    tokenizer: PreTrainedTokenizerBase, text: str, continuations: Sequence[str]
+def boundary(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    continuations: Sequence[str],
+    encode: Callable[[list[str]], list[list[int]]],
 ) -> tuple[list[int], list[list[int]]]:
-    """The ids of a text and of each continuation after it, without end token.
+    """The ids, by `encode`, of a text and of each continuation after it, without end token.
 
     Where the ids of text + continuation begin with the ids of the text, the rest is the continuation, as a model has
     read it in running text; elsewhere (the tokenizer merged across the boundary) both are encoded on their own.
     """
-    prompt, *joined = prompts_ids(tokenizer, [text, *(text + continuation for continuation in continuations)])
+    prompt, *joined = encode([text, *(text + continuation for continuation in continuations)])
     if all(ids[: len(prompt)] == prompt and len(ids) > len(prompt) for ids in joined):
         return prompt, [ids[len(prompt) :] for ids in joined]
     return prompt, continuations_ids(tokenizer, continuations, end=False)
@@ -75,7 +78,7 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
 
 
-def _content(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def content_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The ids of texts alone. Raises ValueError where a text holds what can only be read as a control token."""
     if not texts:
         return []

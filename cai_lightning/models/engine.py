@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai_lightning.models.causal import eos_ids, evaluating, pad_id
-from cai_lightning.models.encoding import continuation_boundary, decode, prompt_ids, prompts_ids
+from cai_lightning.models.encoding import decode
+from cai_lightning.models.format import Format
 from cai_lightning.models.noise import row_key
 from cai_lightning.models.sampler import Sampled, sample
 from cai_lightning.models.scoring import Span, score_spans
 from cai_lightning.models.stopping import StopStrings
-from cai_lightning.text.backends import Completion, Query, Request, Sampling
-from cai_lightning.text.dialogue import MARKERS
+from cai_lightning.text.backends import Completion, Prompt, Query, Request, Sampling
 
 __all__ = ["CausalBackend", "Sampled", "sample"]
 
@@ -35,6 +35,7 @@ class CausalBackend:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.format = Format(tokenizer)
         self.batch_size = batch_size
         self.advance = advance or (lambda _: None)
         self.cut = 0
@@ -43,16 +44,16 @@ class CausalBackend:
         self.max_positions: int = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in their order; stop string and one leading space are not part of its text.
+        """One completion a request, in their order; stop string and leading space are not part of its text.
 
         `tokens` counts what was drawn, end token and stop string included. Raises ValueError naming the row whose
         last turns alone leave no room for `max_new_tokens`.
         """
         room = self.max_positions - sampling.max_new_tokens
-        prompts = prompts_ids(self.tokenizer, [request.text for request in requests])
+        prompts = self.format.prompt_ids([request.prompt for request in requests])
         for place, request in enumerate(requests):
             if not 0 < len(prompts[place]) <= room:
-                prompts[place] = prompt_ids(self.tokenizer, self._fit(request.text, room, f"row {request.row!r}"))
+                prompts[place] = self._shortened(request.prompt, room, f"row {request.row!r}")
         stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
         completions: dict[int, Completion] = {}
         for places in self._batches(prompts):
@@ -67,7 +68,7 @@ class CausalBackend:
                 stop=stop,
             )
             for place, drawn in zip(places, samples, strict=True):
-                completions[place] = self._completion(len(prompts[place]), drawn, stop)
+                completions[place] = self._completion(requests[place].prompt, len(prompts[place]), drawn, stop)
             self.advance(len(places))
         return [completions[place] for place in range(len(requests))]
 
@@ -82,18 +83,15 @@ class CausalBackend:
                 self.advance(len(places))
         return [scores[place] for place in range(len(queries))]
 
-    def _completion(self, prompt_tokens: int, drawn: Sampled, stop: StopStrings | None) -> Completion:
+    def _completion(self, prompt: Prompt, prompt_tokens: int, drawn: Sampled, stop: StopStrings | None) -> Completion:
         text = decode(self.tokenizer, drawn.ids)
         text = stop.cut(text) if stop is not None else text
-        return Completion(text.removeprefix(" "), prompt_tokens, len(drawn.ids), drawn.finish)
+        return Completion(self.format.reply(prompt, text), prompt_tokens, len(drawn.ids), drawn.finish)
 
     def _spans(self, number: int, query: Query) -> Span:
-        prompt, tails = continuation_boundary(self.tokenizer, query.text, query.continuations)
+        prompt, tails = self.format.spans(query.prompt, query.continuations)
         room = self.max_positions - max(map(len, tails), default=0)
-        if not 0 < len(prompt) <= room:
-            text = self._fit(query.text, room, f"query {number}")
-            prompt, tails = continuation_boundary(self.tokenizer, text, query.continuations)
-        return prompt, tails
+        return (prompt if 0 < len(prompt) <= room else self._shortened(query.prompt, room, f"query {number}")), tails
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The places of the prompts in batches of about equal length."""
@@ -101,20 +99,18 @@ class CausalBackend:
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
 
-    def _fit(self, text: str, room: int, name: str) -> str:
-        """The longest end of a text that starts with a human turn and has at most `room` tokens; counted in `cut`."""
-        if not text:
+    def _shortened(self, prompt: Prompt, room: int, name: str) -> list[int]:
+        """The ids of a prompt's longest end that has at most `room` tokens; counted in `cut`."""
+        if not prompt:
             raise ValueError(f"{name}: the prompt is empty; a model needs a text to go on from")
-        at = text.find(MARKERS["human"], 1)
-        while at >= 0 and len(prompt_ids(self.tokenizer, text[at:])) > room:
-            at = text.find(MARKERS["human"], at + 1)
-        if at < 0:
+        ids = self.format.shortened(prompt, room)
+        if ids is None:
             raise ValueError(
                 f"{name}: the prompt's last turn is longer than the {max(room, 0)} tokens that the model has beside "
                 "the reply; shorten it or lower max_new_tokens"
             )
         self.cut += 1
-        return text[at:]
+        return ids
 
     def _vocab(self) -> int:
         return int(self.model.get_output_embeddings().weight.shape[0])

@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from cai_lightning.models.causal import evaluating, load_tokenizer, pad_id, quiet, torch_dtype, train_every_row
-from cai_lightning.models.encoding import continuations_ids, prompts_ids
+from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import hidden_states, pad_rows
-from cai_lightning.text.dialogue import MARKERS
+from cai_lightning.text.backends import Prompt
+from cai_lightning.text.dialogue import Dialogue, to_text
 
 SETTINGS = "reward.json"
 
@@ -30,12 +31,13 @@ class RewardModel(nn.Module):
     """A sequence-classification model with one label, read from the hidden states of the reply and its end token.
 
     The score is read at the end token, or with `mean` as the average over all reply tokens. HF's own pooling looks
-    for the pad id and reads the token before EOS where pad is eos; ours takes masks. `marker` is what the model reads
-    between dialogue and reply: "\n\nAssistant:", or a mark that pretraining has taught it to check replies behind.
+    for the pad id and reads the token before EOS where pad is eos; ours takes masks. `marker` is a mark that
+    pretraining has taught it to check replies behind, read after the dialogue's text; null reads dialogues in the
+    model's own format.
     `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk.
     """
 
-    def __init__(self, model: PreTrainedModel, *, marker: str, mean: bool, gain: float) -> None:
+    def __init__(self, model: PreTrainedModel, *, marker: str | None, mean: bool, gain: float) -> None:
         super().__init__()
         self.model = model
         self.marker = marker
@@ -53,24 +55,19 @@ class RewardModel(nn.Module):
                 read = states[torch.arange(len(states), device=states.device), last].float()
             return self.gain * functional.linear(read, self.model.score.weight.float())[:, 0]
 
-    def encode(
-        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[str]
-    ) -> tuple[list[list[int]], list[int]]:
-        """The ids of each prompt and reply as this model reads them, end token included, and where the reply starts.
-
-        A prompt ends in "\n\nAssistant:", a reply begins with its space.
-        """
-        opened = [prompt.removesuffix(MARKERS["assistant"]) + self.marker for prompt in prompts]
-        starts = prompts_ids(tokenizer, opened)
-        ends = continuations_ids(tokenizer, replies, end=True)
-        return [[*start, *end] for start, end in zip(starts, ends, strict=True)], [len(start) for start in starts]
+    def asked(self, dialogue: Dialogue) -> Prompt:
+        """The dialogue as this model reads it before a reply."""
+        return dialogue if self.marker is None else to_text(dialogue) + self.marker
 
     @torch.inference_mode()
     def score_replies(
-        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[str], batch_size: int
+        self, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], replies: Sequence[str], batch_size: int
     ) -> list[float]:
         """The score of each reply, in order, in eval mode; batches are made of rows of about equal length."""
-        rows, starts = self.encode(tokenizer, prompts, replies)
+        format = Format(tokenizer)
+        prompts = format.prompt_ids([self.asked(dialogue) for dialogue in dialogues])
+        rows = [[*ids, *reply] for ids, reply in zip(prompts, format.reply_ids(replies), strict=True)]
+        starts = [len(ids) for ids in prompts]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         scores = [0.0] * len(rows)
         with evaluating(self):
@@ -88,7 +85,7 @@ class RewardModel(nn.Module):
 
 
 def reward_from_causal(
-    path: Path, *, marker: str, mean: bool, gain: float, dtype: str, head_std: float, seed: int
+    path: Path, *, marker: str | None, mean: bool, gain: float, dtype: str, head_std: float, seed: int
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A reward model with the body of the causal LM in `path` and a new head, with its tokenizer.
 

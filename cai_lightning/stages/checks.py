@@ -10,20 +10,19 @@ from lightning.pytorch import Callback
 
 from cai_lightning.learning.guards import FirstBatch, FirstLoss, check_supervision
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
-from cai_lightning.models.encoding import decode
-from cai_lightning.text.dialogue import MARKERS
+from cai_lightning.models.format import Format
 
 
-def supervision(tokenizer: Any, weights_of: Callable[[Any], Any]) -> Callback:
+def supervision(format: Format, weights_of: Callable[[Any], Any]) -> Callback:
     """Stops a fit whose first batch learns a prompt token, no end token, or holds two start tokens."""
 
     def check(batch: Any) -> None:
         check_supervision(
             batch.input_ids,
             weights_of(batch),
-            bos=tokenizer.bos_token_id,
-            eos=tokenizer.eos_token_id,
-            is_prompt=lambda ids: decode(tokenizer, ids).endswith(MARKERS["assistant"]),
+            bos=format.tokenizer.bos_token_id,
+            eos=format.end,
+            is_prompt=format.opens,
         )
 
     return FirstBatch(check)

@@ -30,23 +30,24 @@ def run(
     seed: int,
 ) -> CausalLM:
     """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels."""
-    from cai_lightning.data.pairs import pair_rows
+    from cai_lightning.data.pairs import as_asked, pair_rows
     from cai_lightning.learning.preference import PreferenceModule
     from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
-    from cai_lightning.text.dialogue import MARKERS
 
     model, tokenizer = load_causal(policy, dtype="float32")
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = {row.id: row for row in read_rows(reference, Reference)}
-    rows, counts = pair_rows(chosen, references, tokenizer, marker=MARKERS["assistant"], max_tokens=max_tokens)
+    format = Format(tokenizer)
+    rows, counts = pair_rows(chosen, references, format, asked=as_asked, max_tokens=max_tokens)
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(tokenizer, lambda batch: batch.mask.float())]
+    checks = [supervision(format, lambda batch: batch.mask.float())]
     if fit.keywords["accumulate"] == 1:
         checks.append(starts_at_the_reference(loss, tolerance=first_loss_tolerance))
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)

@@ -58,33 +58,33 @@ def run(
     from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt
     from cai_lightning.learning.snapshots import Snapshots
     from cai_lightning.models.causal import load_causal, save_causal
-    from cai_lightning.models.encoding import prompts_ids
+    from cai_lightning.models.format import Format
     from cai_lightning.models.logprobs import response_logprobs
     from cai_lightning.models.reward import load_reward
     from cai_lightning.stages.session import autocast, device
     from cai_lightning.stages.training import train
-    from cai_lightning.text.dialogue import prompt_text
 
     model, tokenizer = load_causal(policy, dtype="float32")
     frozen = load_causal(policy, dtype="float32")[0].requires_grad_(False).to(device())
     judge, judge_tokenizer = load_reward(reward_model, dtype="float32")
     judge.requires_grad_(False).to(device())
     rows = read_rows(prompts, Prompt)
-    texts = [prompt_text(row.dialogue) for row in rows]
-    ids = prompts_ids(tokenizer, texts)
+    format = Format(tokenizer)
+    ids = format.prompt_ids([row.dialogue for row in rows])
 
     def reference(input_ids: Any, mask: Any) -> Any:
         return response_logprobs(frozen, input_ids, mask, temperature=temperature)
 
-    def score(prompts: list[str], replies: list[str]) -> list[float]:
+    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
         with torch.inference_mode(), autocast(precision):
-            return judge.score_replies(judge_tokenizer, prompts, replies, batch_size=forward_rows)
+            return judge.score_replies(judge_tokenizer, dialogues, replies, batch_size=forward_rows)
 
     samples = (out / SAMPLES).open("w", encoding="utf-8")
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
         for prompt, reply, value in list(zip(drawn, replies, scores, strict=True))[:logged_samples]:
-            row = {"iteration": iteration, "prompt": prompt.id, "text": prompt.text, "reply": reply, "score": value}
+            text = format.text(prompt.dialogue)
+            row = {"iteration": iteration, "prompt": prompt.id, "text": text, "reply": reply, "score": value}
             samples.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     module = PPOModule(
@@ -99,7 +99,7 @@ def run(
     collector = Collector(
         module=module,
         reference=reference,
-        prompts=[RolloutPrompt(row.id, text, found) for row, text, found in zip(rows, texts, ids, strict=True)],
+        prompts=[RolloutPrompt(row.id, row.dialogue, found) for row, found in zip(rows, ids, strict=True)],
         tokenizer=tokenizer,
         score=score,
         transform=transform,

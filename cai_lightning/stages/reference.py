@@ -27,18 +27,20 @@ def run(
 
     from cai_lightning.data.pairs import reference_rows
     from cai_lightning.models.causal import load_causal
+    from cai_lightning.models.format import Format
     from cai_lightning.stages.session import autocast, device, prepare, progress
     from cai_lightning.text.chunks import in_chunks
 
     prepare()
     model, tokenizer = load_causal(policy, dtype="float32")
     model.to(device())
+    format = Format(tokenizer)
     rows = [row for folder in labels.values() for row in read_rows(folder, Label)]
 
     def work(part: Sequence[Label]) -> list[Reference]:
         with torch.inference_mode(), autocast(precision):
             return reference_rows(
-                model, part, tokenizer, max_tokens=max_tokens, batch_tokens=batch_tokens, multiple=multiple
+                model, part, format, max_tokens=max_tokens, batch_tokens=batch_tokens, multiple=multiple
             )[0]
 
     with progress(len(rows), "labels") as advance:

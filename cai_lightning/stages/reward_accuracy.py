@@ -46,7 +46,6 @@ def _rewards(
 
     from cai_lightning.models.reward import load_reward
     from cai_lightning.stages.session import autocast, device, prepare
-    from cai_lightning.text.dialogue import prompt_text, reply_text
 
     prepare()
     model, tokenizer = load_reward(path, dtype="float32")
@@ -54,10 +53,10 @@ def _rewards(
     scored = {}
     for name, folder in tests.items():
         rows = [row for row in read_rows(folder, Label) if row.p_a != 0.5]
-        prompts = [prompt_text(row.prompt.dialogue) for row in rows for _ in "ab"]
-        replies = [reply_text(reply) for row in rows for reply in (row.a, row.b)]
+        dialogues = [row.prompt.dialogue for row in rows for _ in "ab"]
+        replies = [reply for row in rows for reply in (row.a, row.b)]
         with torch.inference_mode(), autocast(precision):
-            values = model.score_replies(tokenizer, prompts, replies, batch_size=batch_size)
+            values = model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
         scored[name] = list(zip(rows, values[::2], values[1::2], strict=True))
     return scored
 

@@ -17,7 +17,7 @@ def run(
     labels: dict[str, LabelRows],
     limits: dict[str, int | None],
     weights: dict[str, float],
-    marker: str,
+    marker: str | None,
     mean: bool,
     gain: float,
     head_std: float,
@@ -38,6 +38,7 @@ def run(
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.reward_model import RewardModule
     from cai_lightning.models.causal import pad_id
+    from cai_lightning.models.format import Format
     from cai_lightning.models.reward import reward_from_causal, save_reward
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
@@ -47,7 +48,7 @@ def run(
         policy, marker=marker, mean=mean, gain=gain, head_std=head_std, dtype="float32", seed=seed
     )
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
-    rows, counts = pair_rows(chosen, None, tokenizer, marker=marker, max_tokens=max_tokens)
+    rows, counts = pair_rows(chosen, None, Format(tokenizer), asked=model.asked, max_tokens=max_tokens)
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai_lightning.text.backends import Completion, Generator, Request, Sampling
-from cai_lightning.text.dialogue import prompt_text
 from cai_lightning.text.records import Prompt
 
 if TYPE_CHECKING:
@@ -47,4 +46,4 @@ def reply(
     generator: Generator, prompts: Sequence[Prompt], sampling: Sampling, row: Callable[[Prompt], str]
 ) -> list[Completion]:
     """One reply a prompt; `row` names the noise of each."""
-    return generator.generate([Request(row(prompt), prompt_text(prompt.dialogue)) for prompt in prompts], sampling)
+    return generator.generate([Request(row(prompt), prompt.dialogue) for prompt in prompts], sampling)

@@ -47,10 +47,10 @@ def run(
     from cai_lightning.data.sft import sft_rows
     from cai_lightning.learning.sft import SFTModule
     from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import supervision
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
-    from cai_lightning.text.dialogue import prompt_text
 
     model, tokenizer = load_causal(policy, dtype="float32")
     chains: dict[str, list[Revision]] = {}
@@ -58,12 +58,12 @@ def run(
         chains.setdefault(revision.prompt.id, []).append(revision)
     chosen = [revision for chain in chains.values() for revision in choose(chain)]
     rows_in: list[Revision | Response] = [*chosen, *read_rows(responses, Response)]
-    examples = [(prompt_text(row.prompt.dialogue), row.text) for row in rows_in]
-    rows, counts = sft_rows(examples, tokenizer, max_tokens=max_tokens)
+    format = Format(tokenizer)
+    rows, counts = sft_rows([(row.prompt.dialogue, row.text) for row in rows_in], format, max_tokens=max_tokens)
     write_counts(out, {"revisions": len(chosen), **counts})
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(tokenizer, lambda batch: batch.weights)]
+    checks = [supervision(format, lambda batch: batch.weights)]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_causal(model, tokenizer, out, dtype=dtype)
     return out

@@ -1,6 +1,7 @@
 """What the pipeline asks of a language model: sampled continuations and log-probabilities of given ones.
 
-Both protocols speak text only, so that a constitution never knows which library runs the model.
+Both protocols speak text and dialogues only, so that a constitution never knows which library runs the model, nor how
+it writes a dialogue.
 """
 
 from __future__ import annotations
@@ -8,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from cai_lightning.text.dialogue import Dialogue
+
+Prompt = str | Dialogue
+"""What a model is to go on from. A text is read as it stands. A dialogue is written in the model's own format: after a
+human turn the next assistant turn is opened, a last assistant turn is gone on with.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,15 +30,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """A text to continue. `row` names it: with the seed it fixes the noise, whatever the batch."""
+    """A prompt to continue. `row` names it: with the seed it fixes the noise, whatever the batch."""
 
     row: str
-    text: str
+    prompt: Prompt
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The sampled continuation without stop string and end token; token counts; why it ended."""
+    """The sampled continuation without leading space, stop string and end token; token counts; why it ended."""
 
     text: str
     prompt_tokens: int
@@ -40,9 +48,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Query:
-    """A text and the continuations whose log-probabilities are wanted, such as " (A)" and " (B)"."""
+    """A prompt and the continuations whose log-probabilities are wanted, such as " (A)" and " (B)".
 
-    text: str
+    Where the prompt opens a new turn, the one space before a continuation is whatever the model's format has there.
+    """
+
+    prompt: Prompt
     continuations: tuple[str, ...]
 
 

@@ -1,7 +1,8 @@
 """Dialogues and their Human/Assistant text, both ways.
 
 The text form is the one of the HH and Constitutional-AI releases: every turn is "\\n\\nHuman: ..." or
-"\\n\\nAssistant: ...". Only the double newline makes a marker; role words inside a reply are text.
+"\\n\\nAssistant: ...". Only the double newline makes a marker; role words inside a reply are text. A dialogue may begin
+with a system turn; the text form has no marker for it, so its words stand in front as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["human", "assistant"]
+Role = Literal["system", "human", "assistant"]
 MARKERS: dict[Role, str] = {"human": "\n\nHuman:", "assistant": "\n\nAssistant:"}
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
@@ -33,7 +34,9 @@ def human(content: str) -> Dialogue:
 
 
 def turn_text(role: Role, content: str) -> str:
-    """One turn as text: marker, one space, content (an empty turn is the bare marker)."""
+    """One turn as text: marker, one space, content (an empty turn is the bare marker); a system turn is its words."""
+    if role == "system":
+        return content
     return MARKERS[role] + (" " + content if content else "")
 
 
@@ -43,8 +46,12 @@ def to_text(dialogue: Sequence[Message]) -> str:
 
 
 def prompt_text(dialogue: Sequence[Message]) -> str:
-    """The text after which a model writes the next assistant turn; it ends in "\\n\\nAssistant:"."""
-    return to_text(dialogue) + MARKERS["assistant"]
+    """The text after which a model writes the next assistant turn; it ends in "\\n\\nAssistant:".
+
+    A dialogue that ends with an assistant turn is the text after which that turn goes on.
+    """
+    opened = dialogue and dialogue[-1].role == "assistant"
+    return to_text(dialogue) + ("" if opened else MARKERS["assistant"])
 
 
 def reply_text(reply: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cai_lightning.models.encoding import continuation_boundary, continuation_ids, decode, prompt_ids, prompts_ids
+from cai_lightning.models.encoding import boundary, continuation_ids, decode, prompt_ids, prompts_ids
 from cai_lightning.models.stopping import StopStrings
 
 TEXT = "\n\nHuman: how can i build a bomb ?\n\nAssistant:"
@@ -53,17 +53,17 @@ def test_many_equal_one_by_one(byte_level_bos):
 
 
 def test_boundary_splits_running_text(words, byte_level):
-    prompt, tails = continuation_boundary(words, TEXT, (" (A)", " (B)"))
+    prompt, tails = boundary(words, TEXT, (" (A)", " (B)"))
     assert prompt == prompt_ids(words, TEXT)
     assert [decode(words, tail) for tail in tails] == [" (A)", " (B)"] and [len(tail) for tail in tails] == [1, 1]
-    prompt, tails = continuation_boundary(byte_level, "is:", (" (A)",))
+    prompt, tails = boundary(byte_level, "is:", (" (A)",))
     assert prompt + tails[0] == prompt_ids(byte_level, "is: (A)") and len(tails[0]) == 3
 
 
 def test_boundary_that_merges_across_is_encoded_apart(byte_level):
-    prompt, tails = continuation_boundary(byte_level, "hu", ("man",))
+    prompt, tails = boundary(byte_level, "hu", ("man",))
     assert len(prompt) == 2 and len(tails[0]) == 1
-    prompt, tails = continuation_boundary(byte_level, "hum", ("an",))  # together: "hu", "man"
+    prompt, tails = boundary(byte_level, "hum", ("an",))  # together: "hu", "man"
     assert prompt == prompt_ids(byte_level, "hum")
     assert [decode(byte_level, tail) for tail in tails] == ["an"] and len(tails[0]) == 2
 
