@@ -19,6 +19,7 @@ LEVELS = {
     "evaluation": 3,
     "report": 4,
     "stages": 5,
+    "commands": 6,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "lightning", "transformers", "peft", "datasets", "wandb", "numpy", "matplotlib"}

@@ -1,131 +1,165 @@
 """Labels from a feedback model: two replies as a multiple-choice question, P(a is better) from the letters.
 
 Bai et al. 2022, section 4.1: the normalised probabilities of "(A)" and "(B)" are the soft label; every question
-shows one principle, drawn anew. Which reply stands first is a choice of `Order`, since judges prefer a slot.
+shows one principle, drawn anew. With chain of thought the model reasons before each letter.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from cai_lightning.constitution.principles import Constitution, Principle, draw
-from cai_lightning.text.backends import Query, Scorer
-from cai_lightning.text.dialogue import Dialogue, to_text
-from cai_lightning.text.records import Comparison, Label
+from cai_lightning.constitution.questions import Asking, Question
+from cai_lightning.constitution.reasoning import Reasoning
+from cai_lightning.text.backends import Generator, Query, Request, Sampling, Scorer
+from cai_lightning.text.records import Comparison, Label, fingerprint
 
-LETTERS = (" (A)", " (B)")
-
-# (seed, row id) -> the orders to ask in: False has a in slot A, True has it in slot B
-Order = Callable[[int, str], tuple[bool, ...]]
-
-
-def fixed(_seed: int, _row: str) -> tuple[bool, ...]:
-    """One question, a first."""
-    return (False,)
+Pool = Callable[[Sequence[float]], float]
+"""Several log-odds in nats -> one."""
 
 
-def random_order(seed: int, row: str) -> tuple[bool, ...]:
-    """One question; a coin keyed by (seed, row) says which reply stands first."""
-    return (hashlib.sha256(f"order/{seed}/{row}".encode()).digest()[0] % 2 == 1,)
+@dataclass(frozen=True)
+class Thinking:
+    """Reasoning before the letter: who reasons, how many times about each question, how that is sampled."""
 
-
-def both_orders(_seed: int, _row: str) -> tuple[bool, ...]:
-    """Two questions, one in each order."""
-    return (False, True)
-
-
-def comparison_query(template: str, dialogue: Dialogue, principle: Principle, first: str, second: str) -> str:
-    """The question with `first` in slot A; it ends where a letter is due."""
-    return template.format(conversation=to_text(dialogue), principle=principle.comparison, a=first, b=second)
-
-
-def few_shot_prefix(constitution: Constitution, *, seed: int) -> str:
-    """The solved examples, one text for a whole run: each with a principle of its own, letters balanced to one.
-
-    The files of the paper give better and worse replies without letters, so the letters come from the seed.
-    """
-    examples = constitution.comparison_few_shots
-    ranks = sorted(range(len(examples)), key=lambda i: hashlib.sha256(f"letter/{seed}/{i}".encode()).digest())
-    start = random_order(seed, "few-shots")[0]
-    text = ""
-    for i, example in enumerate(examples):
-        principle = draw(constitution.comparing, seed=seed, row=f"few-shot/{i}", round=0, replacement=True)
-        better_is_b = (ranks.index(i) + start) % 2 == 1
-        first, second = (example.worse, example.better) if better_is_b else (example.better, example.worse)
-        text += comparison_query(constitution.comparison_template, example.dialogue, principle, first, second)
-        text += LETTERS[better_is_b]
-    return text
+    generator: Generator
+    samples: int
+    sampling: Sampling
 
 
 def label(
     scorer: Scorer,
     comparisons: Sequence[Comparison],
-    constitution: Constitution,
+    asking: Asking,
     *,
-    order: Order,
+    thinking: Thinking | None,
     clamp: tuple[float, float] | None,
     hard: bool,
-    seed: int,
     weight: float,
     model: str,
 ) -> list[Label]:
     """One label a comparison: the log-odds in nats that a is better in each order asked, and p_a.
 
-    p_a is the sigmoid of the mean log-odds; over both orders an additive slot bias cancels exactly. `hard` makes
-    it 0 or 1, or 0.5 where the log-odds are 0 or the orders disagree. `clamp` (low, high) comes last. The
-    principle is keyed by (seed, row id). Raises ValueError naming the row when a letter's score is not finite.
+    Letters alone: p_a is the sigmoid of the mean log-odds of all questions; over both orders an additive slot bias
+    cancels exactly. With thoughts: the mean probability of all thoughts, as in the paper, for log-odds after a thought
+    are extreme and the largest would decide. `hard` makes p_a 0 or 1, or 0.5 where the log-odds are 0 or the orders
+    disagree. `clamp` (low, high) comes last. Raises ValueError naming the row when a letter's score is not finite.
     """
     if clamp is not None and not 0 <= clamp[0] <= clamp[1] <= 1:
         raise ValueError(f"clamp: is {tuple(clamp)}; it must be (low, high) with 0 <= low <= high <= 1")
-    prefix = few_shot_prefix(constitution, seed=seed)
-    drawn = [draw(constitution.comparing, seed=seed, row=row.id, round=0, replacement=True) for row in comparisons]
-    asked = [(index, swapped) for index, row in enumerate(comparisons) for swapped in order(seed, row.id)]
-    queries = [
-        Query(prefix + _question(constitution, comparisons[index], drawn[index], swapped), LETTERS)
-        for index, swapped in asked
-    ]
-    logits: list[dict[bool, float]] = [{} for _ in comparisons]
-    for (index, swapped), scores in zip(asked, scorer.score(queries), strict=True):
-        logits[index][swapped] = _log_odds(scores, swapped, comparisons[index].id)
+    asked = [(place, question) for place, row in enumerate(comparisons) for question in asking.questions(row)]
+    thoughts, queries = _queries([question for _, question in asked], asking, thinking)
+    answers: list[list[_Answer]] = [[] for _ in comparisons]
+    each = thinking.samples if thinking else 1
+    for number, (scores, thought) in enumerate(zip(scorer.score(queries), thoughts, strict=True)):
+        place, question = asked[number // each]
+        answers[place].append(_Answer(question, thought, *_read(scores, question.swapped, comparisons[place].id)))
+    pool = mean_probability if thinking else mean_log_odds
     return [
-        Label(
-            id=row.id,
-            prompt=row.prompt,
-            a=row.a,
-            b=row.b,
-            p_a=probability(tuple(found.values()), clamp=clamp, hard=hard),
-            logit_ab=found.get(False),
-            logit_ba=found.get(True),
-            principle=principle.id,
-            principle_hash=principle.hash,
-            model=model,
-            source=row.source,
-            weight=weight,
-        )
-        for row, principle, found in zip(comparisons, drawn, logits, strict=True)
+        _label(row, found, pool=pool, clamp=clamp, hard=hard, weight=weight, model=model)
+        for row, found in zip(comparisons, answers, strict=True)
     ]
 
 
-def _question(constitution: Constitution, row: Comparison, principle: Principle, swapped: bool) -> str:
-    first, second = (row.b, row.a) if swapped else (row.a, row.b)
-    return comparison_query(constitution.comparison_template, row.prompt.dialogue, principle, first, second)
+@dataclass(frozen=True)
+class _Answer:
+    """What came of one question: the thought if there was one, the log-odds of a, P(A) + P(B)."""
+
+    question: Question
+    thought: str | None
+    logit: float
+    mass: float
 
 
-def probability(logits: Sequence[float], *, clamp: tuple[float, float] | None, hard: bool) -> float:
+def _queries(
+    questions: Sequence[Question], asking: Asking, thinking: Thinking | None
+) -> tuple[list[str | None], list[Query]]:
+    """The thoughts about every question, one after the other, and the queries after them."""
+    if thinking is None or not isinstance(asking.form, Reasoning):
+        return [None] * len(questions), [question.query() for question in questions]
+    requests = [
+        Request(f"{question.name}/{sample}", question.prompt)
+        for question in questions
+        for sample in range(thinking.samples)
+    ]
+    stop = tuple(dict.fromkeys((*asking.form.stop, *thinking.sampling.stop)))
+    done = thinking.generator.generate(requests, replace(thinking.sampling, stop=stop))
+    thoughts = [completion.text.rstrip() for completion in done]
+    queries = [
+        questions[number // thinking.samples].query(*asking.form.thought(words))
+        for number, words in enumerate(thoughts)
+    ]
+    return [*thoughts], queries
+
+
+def _label(
+    row: Comparison,
+    answers: Sequence[_Answer],
+    *,
+    pool: Pool,
+    clamp: tuple[float, float] | None,
+    hard: bool,
+    weight: float,
+    model: str,
+) -> Label:
+    orders = {
+        swapped: pool([answer.logit for answer in answers if answer.question.swapped == swapped])
+        for swapped in dict.fromkeys(answer.question.swapped for answer in answers)
+    }
+    principles = list(dict.fromkeys(answer.question.principle for answer in answers))
+    hashes = [principle.hash for principle in principles]
+    return Label(
+        id=row.id,
+        prompt=row.prompt,
+        a=row.a,
+        b=row.b,
+        p_a=probability(tuple(orders.values()), pool=pool, clamp=clamp, hard=hard),
+        logit_ab=orders.get(False),
+        logit_ba=orders.get(True),
+        principle="+".join(principle.id for principle in principles),
+        principle_hash=hashes[0] if len(hashes) == 1 else fingerprint("+".join(hashes)),
+        model=model,
+        source=row.source,
+        weight=weight,
+        logits=tuple(answer.logit for answer in answers),
+        thoughts=tuple(answer.thought for answer in answers if answer.thought is not None),
+        letter_mass=math.fsum(answer.mass for answer in answers) / len(answers),
+    )
+
+
+def mean_log_odds(logits: Sequence[float]) -> float:
+    """The mean of log-odds in nats."""
+    return math.fsum(logits) / len(logits)
+
+
+def mean_probability(logits: Sequence[float]) -> float:
+    """The log-odds in nats of the mean of the probabilities."""
+    # both sides are summed, for 1 - p would round to 0 where all are sure; the least float keeps the log finite
+    least = math.ulp(0.0)
+    return math.log(max(math.fsum(map(sigmoid, logits)), least)) - math.log(
+        max(math.fsum(sigmoid(-logit) for logit in logits), least)
+    )
+
+
+def sigmoid(logit: float) -> float:
+    """The probability of log-odds in nats."""
+    # of the two equal forms, the one whose exponential cannot overflow
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def probability(logits: Sequence[float], *, pool: Pool, clamp: tuple[float, float] | None, hard: bool) -> float:
     """P(a is better) from its log-odds in one or two orders; see `label`."""
     if hard:
         votes = {(logit > 0) - (logit < 0) for logit in logits}
         p = (votes.pop() + 1) / 2 if len(votes) == 1 else 0.5
     else:
-        mean = math.fsum(logits) / len(logits)
-        # of the two equal forms, the one whose exponential cannot overflow
-        p = 1 / (1 + math.exp(-mean)) if mean >= 0 else math.exp(mean) / (1 + math.exp(mean))
+        p = sigmoid(pool(logits))
     return p if clamp is None else min(max(p, clamp[0]), clamp[1])
 
 
-def _log_odds(scores: tuple[float, ...], swapped: bool, row: str) -> float:
+def _read(scores: tuple[float, ...], swapped: bool, row: str) -> tuple[float, float]:
+    """The log-odds of a, and the probability that the answer is a letter at all."""
     if len(scores) != 2 or not all(map(math.isfinite, scores)):
         raise ValueError(f"comparison {row}: the letters (A), (B) scored {scores}; both must be finite")
-    return scores[1] - scores[0] if swapped else scores[0] - scores[1]
+    return scores[1] - scores[0] if swapped else scores[0] - scores[1], math.exp(scores[0]) + math.exp(scores[1])

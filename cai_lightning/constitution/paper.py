@@ -1,8 +1,10 @@
-"""The constitution of Bai et al. 2022, read from the four JSON files that the authors released.
+"""The constitution of Bai et al. 2022, read from the five JSON files that the authors released.
 
 The files differ among themselves (2212.08073, supplementary data): a list of one string here, a string there;
-keys that sort wrongly as text; markers inside the wordings; one few-shot text without its stop marker. The words
-themselves stay as they are, typing errors and the line break before a comparison principle included.
+keys that sort wrongly as text; markers inside the wordings; one few-shot text without its stop marker; reasoning
+examples that begin with two line breaks, one or none. The words themselves stay as they are, typing errors and the line
+break before a comparison principle included. Only the line breaks in front of a reasoning example are made two, or its
+human turn would be glued to the letter of the example before it.
 """
 
 from __future__ import annotations
@@ -30,15 +32,19 @@ def paper_constitution(
     comparison_principles: Source,
     comparison_few_shots: Source,
     comparison_template: str,
+    reasoning_few_shots: Source,
+    reasoning: Mapping[str, Any],
 ) -> Constitution:
     """The paper's 16 revising and 16 comparing principles with their few-shot examples.
 
-    Files: CritiqueRevisionInstructions, CritiqueRevisionFewShotPrompts, RLMadisonInstructions and
-    RLMadisonFewShotPrompts (.json). Raises ValueError naming file and entry where one has another shape.
+    Files: CritiqueRevisionInstructions, CritiqueRevisionFewShotPrompts, RLMadisonInstructions, RLMadisonFewShotPrompts
+    and RLMadisonPrecogFewShotPrompts (.json); `reasoning` is what the last one does not hold: template, markers, texts.
+    Raises ValueError naming file and entry where one has another shape.
     """
     revising = _json(revision_principles, dict)
     comparing = _json(comparison_principles, list)
     examples = _json(comparison_few_shots, list)
+    thoughts = _json(reasoning_few_shots, list)
     return constitution(
         name=name,
         principles=[_revising(revising[id], id, revision_principles) for id in sorted(revising, key=_by_number)]
@@ -53,6 +59,13 @@ def paper_constitution(
             for i, example in enumerate(examples)
         ],
         comparison_template=comparison_template,
+        reasoning={
+            **reasoning,
+            "few_shots": [
+                "\n\n" + _one(example, "prompt", f"{reasoning_few_shots}[{i}]").lstrip("\n")
+                for i, example in enumerate(thoughts)
+            ],
+        },
     )
 
 

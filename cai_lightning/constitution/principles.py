@@ -6,6 +6,7 @@ A principle can critique and revise (both wordings), compare, or all three. The 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import string
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cai_lightning.constitution.reasoning import Reasoning
 from cai_lightning.text.dialogue import MARKERS, Dialogue, from_text
 from cai_lightning.text.records import fingerprint
 
@@ -47,13 +49,14 @@ class ComparisonExample:
 
 @dataclass(frozen=True)
 class Constitution:
-    """A named set of principles with its few-shot texts and its comparison template."""
+    """A named set of principles with its few-shot texts, its comparison template, and how it lets a model reason."""
 
     name: str
     principles: tuple[Principle, ...]
     critique_few_shots: tuple[str, ...]
     comparison_few_shots: tuple[ComparisonExample, ...]
     comparison_template: str
+    reasoning: Reasoning | None = None
 
     @property
     def revising(self) -> tuple[Principle, ...]:
@@ -73,12 +76,14 @@ def constitution(
     critique_few_shots: Sequence[str],
     comparison_few_shots: Sequence[Mapping[str, str]],
     comparison_template: str,
+    reasoning: Mapping[str, Any] | None = None,
 ) -> Constitution:
     """The constitution that a YAML block describes. Raises ValueError, one line naming the key that is wrong.
 
     A principle has `id` and either `critique` with `revision`, or `comparison`, or all three. A critique example
     is Human/Assistant text; the stop marker "\\n\\nHuman:" that may end it is cut, so that examples and a dialogue
     join without an empty turn. A comparison example has `dialogue` (Human/Assistant text), `better`, `worse`.
+    `reasoning` (see `Reasoning`) is for labels with chain of thought; without it there are none.
     """
     built = tuple(_principle(entry, f"principles[{i}]") for i, entry in enumerate(principles))
     ids = [principle.id for principle in built]
@@ -92,7 +97,8 @@ def constitution(
         built,
         tuple(_critique_few_shot(text, f"critique_few_shots[{i}]") for i, text in enumerate(critique_few_shots)),
         tuple(_comparison_few_shot(e, f"comparison_few_shots[{i}]") for i, e in enumerate(comparison_few_shots)),
-        _template(comparison_template),
+        _template(comparison_template, "comparison_template"),
+        None if reasoning is None else _reasoning(reasoning),
     )
 
 
@@ -147,16 +153,29 @@ def _comparison_few_shot(entry: Mapping[str, Any], key: str) -> ComparisonExampl
         raise ValueError(f"{key}.dialogue: {error}") from None
 
 
-def _template(template: object) -> str:
-    text = _text(template, "comparison_template")
+def _reasoning(entry: Mapping[str, Any]) -> Reasoning:
+    names = tuple(field.name for field in dataclasses.fields(Reasoning))
+    _only(entry, names, "reasoning")
+    read: dict[str, Any] = {
+        name: tuple(_text(text, f"reasoning.{name}[{i}]") for i, text in enumerate(entry.get(name, ())))
+        if name in ("stop", "few_shots")
+        else _text(entry.get(name), f"reasoning.{name}")
+        for name in names
+    }
+    _template(read["template"], "reasoning.template")
+    return Reasoning(**read)
+
+
+def _template(template: object, key: str) -> str:
+    text = _text(template, key)
     wanted = ", ".join(f"{{{field}}}" for field in FIELDS)
     try:
         parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise ValueError(f"comparison_template: {error}; write {{{{ and }}}} for braces") from None
+        raise ValueError(f"{key}: {error}; write {{{{ and }}}} for braces") from None
     if sorted(str(part[1]) for part in parts) != sorted(FIELDS) or any(part[2] or part[3] for part in parts):
         found = ", ".join(f"{{{part[1]}}}" for part in parts) or "none"
-        raise ValueError(f"comparison_template: has the fields {found}; it must have {wanted}, once each and plain")
+        raise ValueError(f"{key}: has the fields {found}; it must have {wanted}, once each and plain")
     return text
 
 

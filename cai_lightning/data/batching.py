@@ -6,6 +6,8 @@ schedules rely on.
 
 from __future__ import annotations
 
+import copy
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -87,8 +89,9 @@ class BatchLoader(Generic[Batch]):
     """A sized iterable of collated batches; every new iteration is the next epoch.
 
     `plan(epoch)` gives the batches as row numbers, `collate(rows, divisor)` makes one of them. The divisor is what a
-    batch's summed loss is to be divided by: the total `mass` of its accumulation window, over `accumulate` because the
-    trainer divides by that once more. So every token (or pair) of a window counts alike, partial windows included.
+    batch's summed loss is to be divided by: the total `mass` of its accumulation window, over `accumulate` (times the
+    processes) because the trainer divides by that once more. So every token (or pair) of a window counts alike,
+    partial windows included.
 
     `state_dict` holds the place within the epoch; after `load_state_dict` the next iteration goes on from there.
     """
@@ -108,26 +111,41 @@ class BatchLoader(Generic[Batch]):
         self._epoch = -1
         self._batch = 0
         self._resumed = False
-        self._length = len(plan(0))
+        self._batches = len(plan(0))
+        self._rank, self._processes = 0, 1
+
+    def part(self, rank: int, processes: int) -> BatchLoader[Batch]:
+        """The share of one of several processes that average their gradients: each takes every so-many-th batch.
+
+        A step of all of them is that of one process with as many more accumulated batches. Where the last round has no
+        batch for a process it gets one that weighs nothing.
+        """
+        other = copy.copy(self)
+        other._rank, other._processes = rank, processes
+        return other
 
     def __len__(self) -> int:
-        return self._length
+        return -(-self._batches // self._processes)
 
     def __iter__(self) -> Iterator[Batch]:
         # Counted here, not behind the last batch: the trainer stops asking before a generator is exhausted.
-        if not (self._resumed and self._batch < self._length):
+        if not (self._resumed and self._batch < len(self)):
             self._epoch += 1
             self._batch = 0
         self._resumed = False
         batches = self._plan(self._epoch)
-        for number in range(self._batch, len(batches)):
+        for number in range(self._batch, len(self)):
             self._batch = number + 1
-            yield self._collate(batches[number], self._divisor(batches, number))
+            place = number * self._processes + self._rank
+            if place < len(batches):
+                yield self._collate(batches[place], self._divisor(batches, place))
+            else:
+                yield self._collate(batches[-1], math.inf)
 
-    def _divisor(self, batches: list[list[int]], number: int) -> float:
-        first = number - number % self._accumulate
-        window = batches[first : first + self._accumulate]
-        return sum(self._mass[row] for batch in window for row in batch) / self._accumulate
+    def _divisor(self, batches: list[list[int]], place: int) -> float:
+        size = self._accumulate * self._processes
+        first = place - place % size
+        return sum(self._mass[row] for batch in batches[first : first + size] for row in batch) / size
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and the number of batches already given out in it."""

@@ -7,7 +7,10 @@ may hold blank lines and brackets, so they are found by their letters and everyt
 
 from __future__ import annotations
 
+import json
+import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +22,22 @@ from cai_lightning.text.dialogue import MARKERS
 from cai_lightning.text.records import fingerprint
 
 _ANSWERS = ("\n\nThe answer is:", "\nThe answer is:")
+_TURN = re.compile(r"^\s*(Human|Assistant):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question: stem + options + answer line; `gold` is the index of the right option.
+    """A question: lead + conversation + blank line + principle + options + answer line; `gold` is the right option.
 
-    `options` are the texts after the letters, brackets included. `cluster` names the conversation: the 438
-    questions come from 188 conversations and are resampled by them.
+    `conversation` begins with a marker, `principle` is what is asked about it; `options` are the texts after the
+    letters, brackets included. `cluster` names the conversation: the 438 questions come from 188 conversations and
+    are resampled by them.
     """
 
     id: str
-    stem: str
+    lead: str
+    conversation: str
+    principle: str
     options: tuple[str, ...]
     answer_line: str
     gold: int
@@ -39,17 +46,34 @@ class Question:
     @property
     def prompt(self) -> str:
         """The text after which a letter follows."""
-        lines = (f"\n{letter} {option}" for letter, option in zip(self.letters, self.options, strict=True))
-        return self.stem + "".join(lines) + self.answer_line
+        return f"{self.lead}{self.conversation}\n\n{self.principle}{self.lines}{self.answer_line}"
+
+    @property
+    def lines(self) -> str:
+        """The lettered options, a newline before each."""
+        return "".join(f"\n{letter} {option}" for letter, option in zip(self.letters, self.options, strict=True))
 
     @property
     def letters(self) -> tuple[str, ...]:
         """The continuations to score: " (A)", " (B)", one an option."""
         return tuple(f" ({letter})" for letter in string.ascii_uppercase[: len(self.options)])
 
+    @property
+    def solved(self) -> str:
+        """The prompt with its right letter: an example to stand before other questions."""
+        return self.prompt + self.letters[self.gold]
+
     def swapped(self) -> Question:
         """The same question with the options in reverse order."""
         return replace(self, options=self.options[::-1], gold=len(self.options) - 1 - self.gold)
+
+    def asked(self, template: str, *, short: bool) -> str:
+        """The question in another form: a template with {conversation}, {principle} and {lines}.
+
+        `short` writes the turns as "H: ..." and "A: ...", as the released chain-of-thought examples do.
+        """
+        conversation = shortened(self.conversation) if short else self.conversation
+        return template.format(conversation=conversation, principle=self.principle, lines=self.lines)
 
 
 def multiple_choice(*, path: Source) -> list[Question]:
@@ -59,6 +83,65 @@ def multiple_choice(*, path: Source) -> list[Question]:
     prompt byte for byte. Raises ValueError with file:line and cause.
     """
     return [_question(row, place) for place, row in json_lines(resolve(Path(path).parent, Path(path).name))]
+
+
+def example_texts(*, path: Source, principle: str) -> list[str]:
+    """The examples of a JSON list of texts or of {"prompt": text}, each begun by a blank line, "{}" -> `principle`.
+
+    Raises ValueError with file, entry and cause.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: must be a JSON list of examples, is {entries!r:.60}")
+    places = [(f"{path}: entry {number}", entry) for number, entry in enumerate(entries)]
+    rows = [(place, entry if isinstance(entry, dict) else {"prompt": entry}) for place, entry in places]
+    texts = [text_field(row, "prompt", place) for place, row in rows]
+    return ["\n\n" + text.lstrip("\n").replace("{}", principle) for text in texts]
+
+
+def shortened(text: str) -> str:
+    """The text with its turns marked "H:" and "A:" in place of "Human:" and "Assistant:"."""
+    return _TURN.sub(lambda mark: mark.group().replace(mark[1], mark[1][0]), text)
+
+
+def without_examples(questions: Sequence[Question], few_shots: Sequence[str]) -> tuple[list[Question], list[str]]:
+    """The questions whose conversation stands in no few-shot example, and the ids of the others.
+
+    Turns may be marked in full or as H: and A:, and white space may differ; a conversation that an example goes on
+    with counts as well. All six released chain-of-thought examples are conversations of the 438 questions: 19 rows.
+    """
+    shown = [f"\n{_plain(text)}\n" for text in few_shots]
+    kept = [question for question in questions if not any(f"\n{_plain(question.conversation)}\n" in t for t in shown)]
+    ids = {question.id for question in kept}
+    return kept, [question.id for question in questions if question.id not in ids]
+
+
+def _plain(text: str) -> str:
+    """Short turns, one space between words, one newline between lines."""
+    return "\n".join(line for line in (" ".join(line.split()) for line in shortened(text).splitlines()) if line)
+
+
+def examples(questions: Sequence[Question], *, count: int) -> tuple[list[Question], list[Question]]:
+    """`count` questions to show solved, and those that may still be asked: none of a shown conversation.
+
+    Taken in order of their ids, which are hashes, from different conversations and from the right options in turn, so
+    that no letter is favoured. Raises ValueError where there are too few.
+    """
+    waiting = sorted(questions, key=lambda question: question.id)
+    shown: list[Question] = []
+    while len(shown) < count and waiting:
+        used = [question.gold for question in shown]
+        first = min(waiting, key=lambda question: used.count(question.gold))
+        shown.append(first)
+        waiting = [question for question in waiting if question.cluster != first.cluster]
+    clusters = {question.cluster for question in shown}
+    rest = [question for question in questions if question.cluster not in clusters]
+    if len(shown) < count or not rest:
+        raise ValueError(f"few-shots: {count} examples asked of {len(questions)} questions; lower their number")
+    return shown, rest
 
 
 def _question(row: dict[str, Any], place: str) -> Question:
@@ -78,7 +161,17 @@ def _question(row: dict[str, Any], place: str) -> Question:
     start, end = stem.find(MARKERS["human"]), stem.rfind("\n\n")
     if not 0 <= start < end:
         raise ValueError(f"{place}: no conversation before the question; it must start with {MARKERS['human']!r}")
-    return Question(fingerprint(prompt), stem, tuple(options), answer_line, gold, fingerprint(stem[start:end].strip()))
+    conversation = stem[start:end].rstrip("\n")  # of three newlines the third begins the question, as principles do
+    return Question(
+        id=fingerprint(prompt),
+        lead=stem[:start],
+        conversation=conversation,
+        principle=stem[start + len(conversation) + 2 :],
+        options=tuple(options),
+        answer_line=answer_line,
+        gold=gold,
+        cluster=fingerprint(conversation.strip()),
+    )
 
 
 def _gold(row: dict[str, Any], place: str) -> tuple[int, int]:

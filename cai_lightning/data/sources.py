@@ -78,10 +78,13 @@ def _record(row: dict[str, Any], place: str) -> Prompt:
         raise ValueError(f"{place}: not a Prompt: {error}") from None
     for key in ("id", "source", "kind", "cluster"):
         text_field(row, key, place)
-    for turn in row["dialogue"]:
+    for number, turn in enumerate(row["dialogue"]):
         text_field(turn, "content", place)
-        if turn["role"] not in MARKERS:
-            raise ValueError(f"{place}: a turn has the role {turn['role']!r}; it must be one of {', '.join(MARKERS)}")
+        roles = ["system"] * (number == 0) + list(MARKERS)
+        if turn["role"] not in roles:
+            raise ValueError(
+                f"{place}: turn {number + 1} has the role {turn['role']!r}; it must be {' or '.join(roles)}"
+            )
     _ends_with_human(prompt.dialogue, place)
     return prompt
 

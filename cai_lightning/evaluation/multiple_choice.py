@@ -6,31 +6,34 @@ look skilled or useless by it: an option's score is its mean log-probability ove
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cai_lightning.data.questions import Question
+from cai_lightning.evaluation.asking import Ask
 from cai_lightning.evaluation.intervals import wilson
-from cai_lightning.text.backends import Query, Scorer
 
 Floats = NDArray[np.float64]
 
 
-def evaluate(scorer: Scorer, questions: Sequence[Question], *, resamples: int, seed: int) -> dict[str, float]:
+def evaluate(ask: Ask, questions: Sequence[Question], *, resamples: int, seed: int) -> dict[str, Any]:
     """Accuracy in 0..1 with its 95 % interval, and the model's slot preference in nats.
 
     `accuracy` uses the mean over both orders of the letters' log-probabilities (for two options: the mean logit),
     `first_order_accuracy` only the order of the file; options that tie share the point. `low`, `high`: percentiles
     of a bootstrap over conversations. `position_bias`: mean log-odds of the first slot against the last over both
-    orders, in which the content cancels. `n` questions, `clusters` conversations. Raises ValueError without
-    questions or on a score that is not finite.
+    orders, in which the content cancels. `n` questions, `clusters` conversations. For comparison: `always_first`, the
+    accuracy of always saying the first letter of the file, and where all questions have the same options `majority`,
+    that of always naming the commonest right one, and `classes`, the accuracy and n of each right option (else null
+    and empty). Raises ValueError without questions or on a score that is not finite.
     """
     if not questions:
         raise ValueError("no questions to evaluate")
-    asked = [*questions, *(question.swapped() for question in questions)]
-    scores = scorer.score([Query(question.prompt, question.letters) for question in asked])
+    scores = ask([*questions, *(question.swapped() for question in questions)])
     points, first_points, biases = [], [], []
     for question, given, reverse in zip(questions, scores[: len(questions)], scores[len(questions) :], strict=True):
         first, second = np.asarray(given), np.asarray(reverse)
@@ -48,7 +51,32 @@ def evaluate(scorer: Scorer, questions: Sequence[Question], *, resamples: int, s
         "clusters": clusters,
         "first_order_accuracy": float(np.mean(first_points)),
         "position_bias": float(np.mean(biases)),
+        **baselines(questions),
+        "classes": _classes(questions, points),
     }
+
+
+def baselines(questions: Sequence[Question]) -> dict[str, float | None]:
+    """`always_first` and `majority`: what is right without reading a conversation; null where options differ."""
+    count = len(questions)
+    answers = Counter(question.options[question.gold] for question in questions)
+    return {
+        "always_first": sum(question.gold == 0 for question in questions) / count,
+        "majority": max(answers.values()) / count if _same_options(questions) else None,
+    }
+
+
+def _classes(questions: Sequence[Question], points: Sequence[float]) -> dict[str, dict[str, float]]:
+    if not _same_options(questions):
+        return {}
+    found: dict[str, list[float]] = {option: [] for option in sorted(questions[0].options)}
+    for question, point in zip(questions, points, strict=True):
+        found[question.options[question.gold]].append(point)
+    return {option: {"accuracy": float(np.mean(each)), "n": len(each)} for option, each in found.items() if each}
+
+
+def _same_options(questions: Sequence[Question]) -> bool:
+    return len({frozenset(question.options) for question in questions}) == 1
 
 
 def _point(scores: Floats, gold: int) -> float:

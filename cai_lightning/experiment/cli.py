@@ -1,10 +1,14 @@
-"""The command line: `cai run | plan | ls | show | adopt | gc | env`. Loads no stage and no torch."""
+"""The command line: `cai run | plan | ls | show | adopt | gc | env`, and by name the verbs of the room `commands`.
+
+Loads no stage and no torch.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,10 +25,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cai_lightning import __version__
-from cai_lightning.experiment import inspection
+from cai_lightning.experiment import inspection, workspace
 from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, jobs, parse
 from cai_lightning.experiment.errors import UserError, failed, failures, nearest, one_line
-from cai_lightning.experiment.pipeline import make_plan
+from cai_lightning.experiment.pipeline import Plan, make_plan
+from cai_lightning.experiment.places import chosen, place_of
 from cai_lightning.experiment.runtime import check_config, check_writable
 
 HELP = f"""cai {__version__} - Constitutional AI experiments from one config
@@ -36,9 +42,14 @@ HELP = f"""cai {__version__} - Constitutional AI experiments from one config
   cai gc [--yes]                  list (and with --yes remove) what no folder under runs/ or sweeps/ refers to
   cai env                         versions, device, and whether the file system keeps locks
 
+{{commands}}
+
 Overrides are Hydra's: key=value, a choice list with -m (replicate=0,1,2), experiment=NAME, sweeps=NAME.
 runtime.outputs=DIR moves what is written. Configs lie in {CONF}.
 """
+
+# a parameter that a config group of the same name gives: `stages.revisions.constitution: principles[3].id: ...`
+IN_GROUP = re.compile(r"stages\.\w+\.(?P<group>\w+)(: |\.)(?P<problem>.*)", re.DOTALL)
 
 
 class Stopped(BaseException):
@@ -55,7 +66,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except (UserError, OSError) as error:
+    except (UserError, OSError, yaml.YAMLError) as error:
         print(f"cai: {one_line(error)}", file=sys.stderr)
         code = 1
     except (KeyboardInterrupt, Stopped) as stop:
@@ -68,22 +79,29 @@ def main() -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
+        return _help()
     command, rest = arguments[0], arguments[1:]
     if command == "--version":
         print(__version__)
         return 0
     if command not in COMMANDS:
-        raise UserError(f"no command {command!r}.{nearest(command, list(COMMANDS))} `cai --help` lists them")
+        others = workspace.commands()
+        if command in others:
+            return workspace.command(command, rest)
+        raise UserError(f"no command {command!r}.{nearest(command, [*COMMANDS, *others])} `cai --help` lists them")
     if {"-h", "--help"} & set(rest):
-        print(HELP)
-        return 0
+        return _help()
     function, flags = COMMANDS[command]
     for text in rest:
         if text.startswith("-") and text not in flags:
             raise UserError(f"cai {command}: no option {text!r}.{nearest(text, list(flags))} `cai --help` lists them")
     return function(rest)
+
+
+def _help() -> int:
+    lines = (line.lstrip("`").split("`: ", 1) for line in workspace.commands().values())
+    print(HELP.format(commands="\n".join(f"  {usage:30}  {' '.join(about)}".rstrip(" .") for usage, *about in lines)))
+    return 0
 
 
 def all_jobs(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -102,9 +120,7 @@ def run(arguments: list[str]) -> int:
     """Builds what is missing and writes the report; everything is checked before anything is written."""
     wanted, job_list = all_jobs(arguments)
     for overrides in job_list:
-        config = _checked(overrides)
-        make_plan(config)
-        check_writable(Path(config.runtime.outputs))
+        check_writable(_plan(overrides).store.root)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     sys.argv = ["cai", *wanted]
@@ -134,8 +150,21 @@ def _hydra_main(config: DictConfig) -> None:
 def plan(arguments: list[str]) -> int:
     """Prints the tree of stages with what exists and what would be built."""
     _, job_list = all_jobs(arguments)
-    inspection.print_plans([make_plan(_checked(overrides)) for overrides in job_list], job_list)
+    inspection.print_plans([_plan(overrides) for overrides in job_list], job_list)
     return 0
+
+
+def _plan(overrides: list[str]) -> Plan:
+    """The plan of a job; an error in an option of a config group is placed in the option's file."""
+    try:
+        return make_plan(_checked(overrides))
+    except UserError as error:
+        if (found := IN_GROUP.match(str(error))) is None:
+            raise
+        changed = any(text.lstrip("+~").startswith(f"{found['group']}.") for text in overrides)
+        files = [] if changed else chosen(found["group"], compose_config(overrides, hydra_config=True).hydra)
+        at = place_of(found["problem"], files)
+        raise UserError(f"{at}: {error}" if at else str(error)) from None
 
 
 def _outputs(arguments: list[str]) -> Path:

@@ -22,6 +22,7 @@ CONFIG_NAME = "config"
 os.environ["CAI_ROOT"] = str(ROOT)
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
+OmegaConf.register_new_resolver("times", lambda a, b: a * b, replace=True)
 
 
 def _existing(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cai_lightning.experiment.artifact import MANIFEST, PARTIAL, environment
 from cai_lightning.experiment.errors import UserError
-from cai_lightning.experiment.estimates import FIGURES, estimates, short
+from cai_lightning.experiment.estimates import FIGURES, estimates, gib, seconds, short
 from cai_lightning.experiment.pipeline import Plan, stale
 from cai_lightning.experiment.run import NAMES, RUN
 from cai_lightning.experiment.runtime import existing
@@ -25,49 +25,48 @@ from cai_lightning.experiment.store import Store
 def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
     """Prints each job's stages in order with what they cost or would cost; what several jobs share is priced once.
 
-    A stage's number is the one that `cai run` shows; behind the arrow stand the numbers that it is made from.
+    A stage's number is the one that `cai run` shows; behind the arrow stand the numbers that it is made from. GiB are
+    those of a stage's largest moment, the libraries' own left out; "~" marks seconds told from an earlier run.
     """
     seen: set[str] = set()
     totals = dict.fromkeys((*FIGURES, "seconds"), 0.0)
+    peak = 0.0
     for plan, job in zip(plans, overrides, strict=True):
         if len(plans) > 1:
             print(f"job: {' '.join(job)}")
-        print(f"  {'':3} {'':6} {'stage':22} {'result':32} {'rows':>6} {'calls':>6} {'tokens':>6} {'seconds':>8}")
-        numbers = {slot: number for number, slot in enumerate(plan.nodes, start=1)}
-        costs, seconds = estimates(plan), _seconds(plan)
-        for slot, node in plan.nodes.items():
-            have = plan.have(slot)
-            figures = {name: getattr(costs[slot], name) for name in FIGURES} | {"seconds": seconds[slot]}
-            if not have and node.name not in seen:
-                totals = {name: total + _known(figures[name]) for name, total in totals.items()}
-            mark = "have" if have else "shared" if node.name in seen else "build"
-            cells = " ".join(f"{short(figures[name]):>6}" for name in FIGURES)
-            time = f"{'' if have else '~'}{seconds[slot]:.1f}".replace("~nan", "?")
-            notes = [f"<- {' '.join(str(numbers[name]) for name in node.upstream)}"] if node.upstream else []
-            notes += [f"({reason})"] if (reason := stale(plan, slot)) else []
-            print(f"  {numbers[slot]:3} {mark:6} {slot:22} {node.name:32} {cells} {time:>8} {' '.join(notes)}".rstrip())
-            seen.add(node.name)
+        heads = " ".join(f"{name:>6}" for name in (*FIGURES, "GiB"))
+        print(f"  {'':3} {'':6} {'stage':22} {'result':32} {heads} {'seconds':>8}")
+        costs = estimates(plan)
+        times = seconds(plan, costs)
+        for number, slot in enumerate(plan.nodes, start=1):
+            name = plan.nodes[slot].name
+            if not plan.have(slot) and name not in seen:
+                figures = {figure: getattr(costs[slot], figure) for figure in FIGURES} | {"seconds": times[slot]}
+                totals = {figure: total + _known(figures[figure]) for figure, total in totals.items()}
+                peak = max(peak, _known(costs[slot].memory))
+            mark = "have" if plan.have(slot) else "shared" if name in seen else "build"
+            print(f"  {number:3} {mark:6} {_line(plan, slot, costs[slot], times[slot])}".rstrip())
+            seen.add(name)
     missing = {plan.nodes[slot].name for plan in plans for slot in plan.nodes if not plan.have(slot)}
     print(f"{len(seen)} results: {len(seen) - len(missing)} exist, {len(missing)} to build", end="")
     known = [f"{short(total)} {name}" for name, total in totals.items() if total]
+    known += [f"{gib(peak)} GiB at most"] if peak else []
     print(f": about {', '.join(known)}, where known" if known else "")
+
+
+def _line(plan: Plan, slot: str, cost: Any, time: float) -> str:
+    """A stage's name, result, figures, and what it is made from."""
+    node = plan.nodes[slot]
+    numbers = {name: number for number, name in enumerate(plan.nodes, start=1)}
+    cells = " ".join(f"{cell:>6}" for cell in (*(short(getattr(cost, name)) for name in FIGURES), gib(cost.memory)))
+    spent = f"{'' if plan.have(slot) else '~'}{time:.1f}".replace("~nan", "?")
+    notes = [f"<- {' '.join(str(numbers[name]) for name in node.upstream)}"] if node.upstream else []
+    notes += [f"({reason})"] if (reason := stale(plan, slot)) else []
+    return f"{slot:22} {node.name:32} {cells} {spent:>8} {' '.join(notes)}"
 
 
 def _known(figure: float | None) -> float:
     return 0 if figure is None or math.isnan(figure) else figure
-
-
-def _seconds(plan: Plan) -> dict[str, float]:
-    """Seconds of each existing result; for others those of the newest that the same stage function made, if any."""
-    newest: dict[str, dict[str, Any]] = {}
-    for stage, key in plan.store.all():
-        timing = plan.store.timing(stage, key)
-        if timing.get("finished", "") >= newest.get(stage, {}).get("finished", ""):
-            newest[stage] = timing
-    return {
-        slot: (plan.store.timing(node.stage, node.key) or newest.get(node.stage, {})).get("seconds", math.nan)
-        for slot, node in plan.nodes.items()
-    }
 
 
 def print_store(outputs: Path) -> None:
@@ -126,7 +125,10 @@ def collect_garbage(outputs: Path, *, really: bool) -> None:
     gone = [path for path in doomed if (store.remove(path) if really else not store.busy(path))]
     for path in gone:
         print(f"{'removed' if really else 'would remove'} {path}")
-    print(f"{len(gone)} folders{'' if really else '; `cai gc --yes` removes them'}")
+    if not gone:
+        print("nothing to remove")
+    else:
+        print(f"{len(gone)} folders{'' if really else '; `cai gc --yes` removes them'}")
 
 
 def _used(outputs: Path) -> set[str]:

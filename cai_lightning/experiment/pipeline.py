@@ -5,12 +5,15 @@ Only stages that the `report` node reaches are planned; a stage that nobody refe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig
 
+from cai_lightning.experiment import launch
 from cai_lightning.experiment.digest import Digests
 from cai_lightning.experiment.errors import UserError, nearest
 from cai_lightning.experiment.recipe import (
@@ -27,7 +30,9 @@ from cai_lightning.experiment.recipe import (
 )
 from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Built, Store
-from cai_lightning.experiment.targets import construct, locate, source_parameters
+from cai_lightning.experiment.targets import construct, source_parameters
+
+LIGHT = "cai_lightning.constitution."  # made while planning: all text, no torch, a millisecond or two
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,24 @@ def _visit(
         _visit(config, upstream, nodes, digests, extra, (*trail, slot))
     node = make_node(slot, values, {name: nodes[name].key for name in edges(values)}, digests, extra)
     check_edges(f"stages.{slot}", values, {name: makes(nodes[name].target) for name in node.upstream})
+    check_buildable(values, f"stages.{slot}")
     nodes[slot] = node
+
+
+def check_buildable(value: Any, key: str) -> None:
+    """Raises UserError where a node inside a value that is light to make cannot be made."""
+    if isinstance(value, dict):
+        if str(value.get("_target_", "")).startswith(LIGHT) and not edges(value):
+            try:
+                construct(with_sources(value))
+            except ValueError as error:
+                raise UserError(f"{key}: {error}") from None
+            return
+        for name, item in value.items():
+            check_buildable(item, f"{key}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_buildable(item, f"{key}.{index}")
 
 
 def upstream(plan: Plan, node: Node) -> dict[str, str]:
@@ -109,24 +131,37 @@ def stale(plan: Plan, slot: str) -> str | None:
 
 def with_paths(value: Any, plan: Plan) -> Any:
     """A value with edges replaced by artifact paths and outside files by paths."""
+    return with_sources(_with_artifacts(value, plan))
+
+
+def _with_artifacts(value: Any, plan: Plan) -> Any:
     if isinstance(value, Edge):
         node = plan.nodes[value.slot]
         return plan.store.path(node.stage, node.key)
     if isinstance(value, Fixed):
         return plan.store.path(value.stage, value.key)
     if isinstance(value, list):
-        return [with_paths(item, plan) for item in value]
+        return [_with_artifacts(item, plan) for item in value]
+    if isinstance(value, dict):
+        return {name: _with_artifacts(item, plan) for name, item in value.items()}
+    return value
+
+
+def with_sources(value: Any) -> Any:
+    """A value with outside files as paths, `~` expanded."""
+    if isinstance(value, list):
+        return [with_sources(item) for item in value]
     if isinstance(value, dict):
         sources = source_parameters(value["_target_"]) if "_target_" in value else ()
         return {
-            name: Path(item).expanduser() if name in sources and isinstance(item, str) else with_paths(item, plan)
+            name: Path(item).expanduser() if name in sources and isinstance(item, str) else with_sources(item)
             for name, item in value.items()
         }
     return value
 
 
-def build(plan: Plan, slot: str) -> Built:
-    """The artifact of one slot, whose upstream artifacts exist."""
+def build(plan: Plan, slot: str, work: Mapping[str, float] = MappingProxyType({})) -> Built:
+    """The artifact of one slot, whose upstream artifacts exist; `work`, what it was to cost, goes into its timing."""
     node = plan.nodes[slot]
     made_from = upstream(plan, node)
     about = {
@@ -140,10 +175,8 @@ def build(plan: Plan, slot: str) -> Built:
         "code": source_digest(node.recipe),
     }
 
-    def make(folder: Path) -> None:
-        arguments = construct(
-            {k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")}
-        )
-        locate(node.target)(folder, **arguments)
+    def make(folder: Path) -> dict[str, Any]:
+        values = {k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")}
+        return {**work, **launch.make(folder, node.target, values)}
 
     return plan.store.build(node.stage, node.key, about, make)

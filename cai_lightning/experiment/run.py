@@ -13,8 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cai_lightning.experiment.digest import json_digest
+from cai_lightning.experiment.estimates import work
 from cai_lightning.experiment.pipeline import Plan, build, make_plan, stale, with_paths
-from cai_lightning.experiment.runtime import enter_session
+from cai_lightning.experiment.runtime import check_device, enter_session
 from cai_lightning.experiment.targets import construct, locate
 
 RUN, NAMES = "run.json", "artifacts.json"
@@ -27,6 +28,8 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     (folder / RUN).unlink(missing_ok=True)
     plan = make_plan(config)
     enter_session(config, folder)
+    if not all(plan.have(slot) for slot in plan.nodes):
+        check_device(str(config.runtime.device))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
     stages = {}
@@ -83,7 +86,7 @@ def _build(plan: Plan, slot: str, number: int, on_code_change: str) -> dict[str,
     if not plan.have(slot):
         log.info("[%d/%d] %s ...", number, len(plan.nodes), slot)
     try:
-        built = build(plan, slot)
+        built = build(plan, slot, {} if plan.have(slot) else work(plan, slot))
     except Exception as error:
         error.add_note(f"stages.{slot}")
         raise

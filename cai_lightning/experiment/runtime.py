@@ -20,6 +20,7 @@ RUNTIME: dict[str, Any] = {
     "threads": int,
     "progress": Literal["auto", "bar", "lines", "off"],
     "online": bool,
+    "isolate": bool,
     "on_code_change": Literal["warn", "rebuild"],
     "allow_targets": list[str],
     "wandb.mode": Literal["offline", "online", "disabled"],
@@ -56,6 +57,21 @@ def check_writable(outputs: Path) -> None:
         raise UserError(f"runtime.outputs: cannot write below {folder}; give a folder that is yours to write")
 
 
+def check_device(device: str) -> None:
+    """Raises UserError where a device that is asked for by name is not there. Loads torch unless it is the CPU."""
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if int(number or 0) >= count:
+        raise UserError(
+            f"runtime.device: {device!r} given, but torch {torch.__version__} sees {count} such devices here; "
+            "take runtime.device=auto, or a torch build and driver for it"
+        )
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
@@ -78,6 +94,7 @@ def enter_session(config: DictConfig, folder: Path) -> None:
         CAI_WANDB_GROUP=str(runtime.wandb.group or group_of(folder)),
         CAI_WANDB_DIR=str(folder),
         OMP_NUM_THREADS=str(runtime.threads),
+        CAI_ISOLATE="1" if runtime.isolate else "0",
         HF_HUB_OFFLINE="0" if runtime.online else "1",
         TOKENIZERS_PARALLELISM="false",
     )

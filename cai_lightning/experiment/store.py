@@ -15,7 +15,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,11 @@ class Store:
             return json.loads((self.path(stage, key) / TIMING).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
         return {}
 
-    def build(self, stage: str, key: str, about: dict[str, Any], make: Callable[[Path], None]) -> Built:
-        """The artifact, made by `make(folder)` unless it is there. Two processes that want it make it once."""
+    def build(self, stage: str, key: str, about: dict[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Built:
+        """The artifact, made by `make(folder)` unless it is there; what that returns goes into its timing.
+
+        Two processes that want an artifact make it once.
+        """
         if (found := self._reuse(stage, key)) is not None:
             return found
         final = self.path(stage, key)
@@ -79,7 +82,7 @@ class Store:
                 shutil.rmtree(final)
             partial = open_partial(final.with_name(key + PARTIAL), about)
             started, cpu = time.perf_counter(), time.process_time()
-            make(partial)
+            more = make(partial)
             seconds = round(time.perf_counter() - started, 3)
             timing = {
                 "seconds": seconds,
@@ -89,6 +92,7 @@ class Store:
                 "cpus": os.cpu_count(),
                 "threads": os.environ.get("OMP_NUM_THREADS"),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                **more,
             }
             publish(partial, final, about, timing)
             return Built(final, seconds, reused=False)

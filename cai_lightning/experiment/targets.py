@@ -63,6 +63,9 @@ def check_value(value: Any, annotation: Any, key: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([key, *(str(part) for part in first["loc"] if isinstance(part, int) or part in str(value))])
+        for part in first["loc"]:  # a part may also name a member of a union
+            inner = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+            value = inner.get(part, value)
         raise UserError(f"{place}: {value!r} given, but {_describe(annotation)} is wanted ({first['msg']})") from None
 
 

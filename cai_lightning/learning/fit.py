@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +13,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
+from transformers import PreTrainedModel
 
 from cai_lightning.learning.guards import FiniteGuard, StepSeed
+from cai_lightning.learning.processes import Whole, close, of_this_process
 
 # They set levels of their own, so their parents' would not reach them.
 _NOISY = (
@@ -32,23 +36,29 @@ def fit(
     clip: float,
     precision: str,
     accumulate: int,
+    checkpoint_activations: bool,
     seed: int,
     accelerator: str,
     devices: int,
+    strategy: Callable[[], Strategy | str],
     log_every: int,
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback],
 ) -> None:
     """Trains the module in place for `epochs`; it is in eval mode afterwards.
 
-    `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm. The result is a
-    function of the weights, the data and `seed` on one kind of machine. Raises ValueError before an update that a
-    non-finite loss or gradient would spoil.
+    `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm. With
+    `checkpoint_activations` each layer is computed again in the backward pass: less memory, more time. The result is a
+    function of the weights, the data and `seed` on one kind of machine. With several `devices` this is called once in
+    each process; `accumulate` batches on each of them make a step, and the first has the weights afterwards. Raises
+    ValueError before an update that a non-finite loss or gradient would spoil.
     """
     # from_pretrained leaves models in eval mode, and Lightning keeps what it finds: dropout would be off.
     module.train()
-    guards = [StepSeed(seed=seed), FiniteGuard()]
-    with _quiet(), _deterministic():
+    guards = [StepSeed(seed=seed), FiniteGuard(), Whole(module)]
+    if devices > 1 and "LOCAL_RANK" not in os.environ:
+        raise ValueError(f"devices is {devices}, but this is one process: `cai run` starts them, or take devices=1")
+    with _quiet(), _deterministic(), _recomputing(module, checkpoint_activations):
         trainer = Trainer(
             max_epochs=epochs,
             gradient_clip_val=clip,
@@ -56,6 +66,7 @@ def fit(
             accumulate_grad_batches=accumulate,
             accelerator=accelerator,
             devices=devices,
+            strategy=strategy(),
             logger=list(loggers),
             log_every_n_steps=log_every,
             callbacks=[*guards, *callbacks],
@@ -65,9 +76,8 @@ def fit(
             num_sanity_val_steps=0,
             deterministic=True,
         )
-        if trainer.world_size > 1:
-            raise ValueError(f"devices is {devices}, but the loaders here do not split batches over processes: use 1")
-        trainer.fit(module, data)
+        trainer.fit(module, **of_this_process(data, trainer))
+    close()
     module.eval()
 
 
@@ -86,6 +96,21 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _recomputing(module: LightningModule, wanted: bool) -> Iterator[None]:
+    """Activation checkpoints in the module's language models inside, if wanted."""
+    models = [part for part in module.modules() if isinstance(part, PreTrainedModel)] if wanted else []
+    for model in models:
+        # Transformers has given it another name. Not re-entrant: frozen weights below an adapter need no gradient.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        for model in models:
+            (getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable)()
 
 
 @contextmanager

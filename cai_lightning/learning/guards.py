@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from cai_lightning.learning.processes import full
 
 
 class StepSeed(Callback):  # type: ignore[misc]
@@ -22,7 +25,9 @@ class StepSeed(Callback):  # type: ignore[misc]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Seeds torch for this batch."""
-        name = f"{self._seed}/{trainer.current_epoch}/{batch_idx}"
+        # the number of the batch among those of all processes
+        number = batch_idx * trainer.world_size + trainer.global_rank
+        name = f"{self._seed}/{trainer.current_epoch}/{number}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1)
 
 
@@ -43,7 +48,7 @@ class FiniteGuard(Callback):  # type: ignore[misc]
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Raises ValueError naming the batch's rows where the norm of the gradient is not finite."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = full(torch.nn.utils.get_total_norm(gradients))
         pl_module.log_dict({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
         # A loss scaler meets infinite gradients by design, and skips them itself.
         if trainer.scaler is None:
@@ -94,19 +99,27 @@ def check_supervision(
 ) -> None:
     """Raises ValueError unless every row is a prompt that is only read, then a reply that is learned to its end.
 
-    Ids and weights are [row, token]. There is at most one `bos`; the supervised tokens are one run, its last is `eos`,
-    and the ids before it satisfy `is_prompt` (say, they decode to a text that ends in "\\n\\nAssistant:").
+    Ids and weights are [row, token]. The supervised tokens are one run, whose last and only its last is `eos`; the ids
+    before it satisfy `is_prompt` (say, they decode to a text that ends in "\n\nAssistant:"). `bos` is the id that
+    prompts begin with, None where they begin with none: no row has it twice in a row (a template may write one before
+    each turn), and some row begins with it (a prompt that is cut in the middle of its only turn does not).
     """
-    for number, (ids, weight) in enumerate(zip(input_ids.tolist(), weights.tolist(), strict=True)):
+    rows = list(zip(input_ids.tolist(), weights.tolist(), strict=True))
+    for number, (ids, weight) in enumerate(rows):
+        name = f"row {number} of the first batch"
         supervised = [place for place, value in enumerate(weight) if value > 0]
         if not supervised:
-            raise ValueError(f"row {number} of the first batch has no supervised token")
+            raise ValueError(f"{name} has no supervised token")
         first, last = supervised[0], supervised[-1]
         if len(supervised) != last - first + 1:
-            raise ValueError(f"row {number} of the first batch has unsupervised tokens inside its reply")
+            raise ValueError(f"{name} has unsupervised tokens inside its reply")
         if ids[last] != eos:
-            raise ValueError(f"row {number} of the first batch learns no end token ({eos}): its replies would not end")
-        if bos is not None and ids[: last + 1].count(bos) > 1 + (bos == eos):
-            raise ValueError(f"row {number} of the first batch has more than one start token ({bos})")
+            raise ValueError(f"{name} learns no end token ({eos}): its replies would not end")
+        if eos in ids[first:last]:
+            raise ValueError(f"{name} learns an end token ({eos}) inside its reply, or a pad behind it")
+        if bos is not None and (bos, bos) in pairwise(ids[: last + 1]):
+            raise ValueError(f"{name} has more than one start token ({bos}) in a row")
         if not is_prompt(ids[:first]):
-            raise ValueError(f"row {number} of the first batch: what stands before the reply is not a prompt")
+            raise ValueError(f"{name}: what stands before the reply is not a prompt")
+    if bos is not None and not any(ids[0] == bos for ids, _ in rows):
+        raise ValueError(f"no row of the first batch begins with the start token ({bos}) that this model's texts have")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
@@ -21,6 +22,11 @@ def adamw(module: nn.Module, *, lr: float, betas: tuple[float, float], eps: floa
     """AdamW over what the module trains; matrices decay, norms and biases do not."""
     groups = _decay_groups(_trained(module), weight_decay)
     return AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps)
+
+
+def rmsprop(module: nn.Module, *, lr: float, alpha: float, eps: float) -> RMSprop:
+    """RMSprop over what the module trains, as Rafailov et al. 2023 trained DPO."""
+    return RMSprop(_trained(module), lr=lr, alpha=alpha, eps=eps)
 
 
 def muon_adamw(
@@ -98,6 +104,31 @@ def warmup_linear(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, 
             return (step + 1) / (warmup_steps + 1)
         done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
         return final_fraction + (1 - final_fraction) * max(0.0, 1 - done)
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, final_fraction: float) -> LambdaLR:
+    """The learning rate rises to its peak in a share of all steps, then falls as half a cosine to `final_fraction`."""
+    return _fallen(
+        optimizer, total_steps, warmup_fraction, final_fraction, lambda done: (1 + math.cos(math.pi * done)) / 2
+    )
+
+
+def linear(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, final_fraction: float) -> LambdaLR:
+    """The learning rate rises to its peak in a share of all steps, then falls linearly to `final_fraction` of it."""
+    return _fallen(optimizer, total_steps, warmup_fraction, final_fraction, lambda done: 1 - done)
+
+
+def _fallen(
+    optimizer: Optimizer, total_steps: int, warmup_fraction: float, final: float, shape: Callable[[float], float]
+) -> LambdaLR:
+    warmup = math.ceil(total_steps * warmup_fraction)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return final + (1 - final) * shape(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
 
     return LambdaLR(optimizer, factor)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
+from cai_lightning.learning.processes import Shardable
 from cai_lightning.models.logprobs import response_logprobs
 
 
-class PreferenceModule(LightningModule):  # type: ignore[misc]
+class PreferenceModule(Shardable):  # type: ignore[misc]
     """Lowers a preference loss of a policy. It holds no reference: its log-probabilities come with the pairs."""
 
     def __init__(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.losses import bradley_terry_loss, masked_mean, weighted_mean
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
+from cai_lightning.learning.processes import Shardable
 
 
-class RewardModule(LightningModule):  # type: ignore[misc]
+class RewardModule(Shardable):  # type: ignore[misc]
     """Fits rewards to soft labels under a Bradley-Terry model; rewards are in nats of log-odds.
 
     `model(input_ids, mask)` gives one reward a row. `centre_coef` times the mean of (chosen + rejected) squared

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.batches import TokenBatch
 from cai_lightning.learning.losses import weighted_nll
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
+from cai_lightning.learning.processes import Shardable
 from cai_lightning.models.logprobs import response_logprobs
 
 
-class SFTModule(LightningModule):  # type: ignore[misc]
+class SFTModule(Shardable):  # type: ignore[misc]
     """Lowers the weighted mean negative log-likelihood of a policy, in nats per unit of token weight."""
 
     def __init__(self, policy: PreTrainedModel, *, optimizer: OptimizerFactory, schedule: ScheduleFactory) -> None:

@@ -1,9 +1,13 @@
-"""Causal language models as folders: load, make and save them, always with an explicit dtype and never from a hub."""
+"""Causal language models as folders: load, make and save them, always with an explicit dtype and never from a hub.
+
+A folder holds a whole model, or an adapter and the path of the model below it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import json
 import math
 from collections.abc import Iterator
@@ -11,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -25,27 +30,52 @@ from transformers import (
 from transformers.utils import logging
 
 from cai_lightning.models.format import Format
+from cai_lightning.models.lineage import CONFIG, lineage
 
+NF4 = "nf4"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
-def load_causal(path: Path, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_causal(path: Path, *, dtype: str, merge: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a folder, in eval mode and in `dtype`, with its tokenizer.
 
-    Raises ValueError in one line when the folder holds no model, no tokenizer or no end token.
+    With `merge` its adapters are folded into the weights; without it, and always on "nf4" weights, those that were
+    not folded when they were trained stay, frozen and active. Raises ValueError in one line when the folder holds no
+    model, no tokenizer or no end token.
     """
     tokenizer = load_tokenizer(path)
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True).eval()
-    train_every_row(model)
+    model, others = load_layers(path, dtype=dtype, merge=merge)
+    if others:
+        raise ValueError(
+            f"{path}: no language model: its adapter comes with {', '.join(others)}; is it a reward model?"
+        )
     eos_ids(tokenizer, model)
     return model, tokenizer
 
 
+def load_layers(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """The causal model of a folder as `load_causal` gives it, and what else than an adapter the folder holds."""
+    root, layers = lineage(path)
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(root, **number_format(dtype), local_files_only=True).eval()
+    train_every_row(model)
+    if not layers:
+        return model, {}
+    from cai_lightning.models.adapter_files import put_layers
+    from cai_lightning.models.adapters import fold, quantised
+
+    others = put_layers(model, layers)
+    if merge and not quantised(model):
+        fold(model)
+    if (path / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)
+    return model.eval(), others
+
+
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder. Raises ValueError when the folder is not one."""
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", CONFIG)):
         raise ValueError(f"{path}: no model here: config.json is missing; give the folder of a saved model")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise ValueError(f"{path}: no tokenizer beside the model: tokenizer.json is missing; save both into one folder")
@@ -111,15 +141,33 @@ def save_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out:
     wanted = torch_dtype(dtype)
     if model.dtype != wanted:
         model = copy.deepcopy(model).to(wanted)
+    model.generation_config = _ends(model, tokenizer)
+    with quiet():
+        model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def save_trained(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, *, parent: Path, dtype: str
+) -> None:
+    """Writes what a stage has trained on `parent`: the adapter alone where there is one, else the whole model."""
+    if not hasattr(model, "peft_config"):
+        save_causal(model, tokenizer, out, dtype=dtype)
+        return
+    from cai_lightning.models.adapter_files import write
+
+    tokenizer.save_pretrained(out)
+    _ends(model, tokenizer).save_pretrained(out)
+    write(model, out, parent=parent, task="CAUSAL_LM", others={}, dtype=torch_dtype(dtype))
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     ends = eos_ids(tokenizer, model)
-    model.generation_config = GenerationConfig(
+    return GenerationConfig(
         eos_token_id=list(ends) if len(ends) > 1 else ends[0],
         pad_token_id=pad_id(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
     )
-    with quiet():
-        model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[int, ...]:
@@ -147,6 +195,27 @@ def torch_dtype(name: str) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise ValueError(f"dtype {name!r} is not a torch dtype; use float32 or bfloat16")
     return found
+
+
+def number_format(name: str) -> dict[str, Any]:
+    """What `from_pretrained` is told of a dtype; "nf4" is 4-bit NormalFloat, double-quantised, computed in bfloat16.
+
+    Source of nf4: Dettmers et al. 2023 (QLoRA). Raises ValueError where it needs a CUDA device or bitsandbytes.
+    """
+    if name != NF4:
+        return {"dtype": torch_dtype(name)}
+    lacks = None if torch.cuda.is_available() else "a CUDA device"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacks = "bitsandbytes (pip install cai-lightning[gpu])"
+    if lacks:
+        raise ValueError(f"dtype nf4 needs {lacks}, and there is none here; supply it, or take bfloat16")
+    bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"dtype": torch.bfloat16, "quantization_config": bits}
 
 
 def train_every_row(model: Any) -> None:

@@ -83,6 +83,12 @@ class CausalBackend:
                 self.advance(len(places))
         return [scores[place] for place in range(len(queries))]
 
+    def verify(self, query: Query) -> dict[str, list[str]]:
+        """The pieces of a query's continuations. Raises ValueError unless they differ in exactly one token, at one
+        place, so that their scores compare nothing but that.
+        """
+        return self.format.verified_letters(query.prompt, query.continuations)
+
     def _completion(self, prompt: Prompt, prompt_tokens: int, drawn: Sampled, stop: StopStrings | None) -> Completion:
         text = decode(self.tokenizer, drawn.ids)
         text = stop.cut(text) if stop is not None else text

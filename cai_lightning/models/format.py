@@ -8,96 +8,118 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from cai_lightning.models.encoding import boundary, content_ids, continuations_ids, prompts_ids
+from cai_lightning.models.chat import Chat
+from cai_lightning.models.encoding import begin_ids, behind, boundary, content_ids, prompts_ids
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.dialogue import MARKERS, Dialogue, Message, human, prompt_text
 
-# A template may fill in today's date or leave room for reasoning: what it writes must not depend on the day.
-_FIXED = {"date_string": "26 Jul 2024", "enable_thinking": False}
-_ROLES = {"system": "system", "human": "user", "assistant": "assistant"}
-_FIRST_PRIVATE = 0xE000
-_ASKED, _REPLIED = human("ASKED"), Message("assistant", "REPLIED")
+# A private character that stands in no text. Put into a control token's string it keeps the tokenizer from reading
+# one, and leaves all around it as it is in running text; its ids are taken out again.
+_SEAM = "\U00108421"
 
 
 class Format:
     """Dialogues as text and ids, in the way of one tokenizer.
 
     `opening` is the text between the last human words and the reply, `lead` what a reply begins with (one space in
-    Human/Assistant text), `end` the id that ends a reply. Raises ValueError on a template that cannot open a turn.
+    Human/Assistant text), `trail` what stands before its end, `end` the id that ends it, `begin` the one that prompts
+    begin with (None where they have none). Raises ValueError on a template that cannot open a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.templated = tokenizer.chat_template is not None
-        controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._guards = {text: chr(_FIRST_PRIVATE + place) for place, text in enumerate(sorted(controls, key=_longest))}
-        self._control = re.compile("|".join(map(re.escape, self._guards)) or r"(?!)")
-        self._guarded = re.compile(f"([{''.join(self._guards.values())}])" if self._guards else r"(?!)")
-        self.opening, self.lead, self.end = MARKERS["assistant"], " ", tokenizer.eos_token_id
-        self._takes_system = True
-        if self.templated:
-            self._takes_system = self._renders((Message("system", "ORDERED"), *_ASKED), "ORDERED")
-            self.opening, self.lead, self.end = self._probed()
+        self.chat = Chat(tokenizer) if tokenizer.chat_template is not None else None
+        self.opening, self.lead, self.trail = MARKERS["assistant"], " ", ""
+        self.end: int = tokenizer.eos_token_id
+        never = r"(?!)"
+        self._control = re.compile(f"(?={self.chat.control.pattern if self.chat else never})(.)", re.DOTALL)
+        if self.chat:
+            self.opening, self.lead, self.trail = self.chat.opening, self.chat.lead, self.chat.trail
+            if self.chat.end is not None:
+                self.end = tokenizer.convert_tokens_to_ids(self.chat.end)
+        one, two = self._ids([_SEAM, 2 * _SEAM])
+        self._seam = two[len(one) :] if two[: len(one)] == one and tokenizer.unk_token_id not in two else []
         # what stands before a reply, from its last control token on: so a tokenizer splits it as in running text
-        self._before = self.opening[max((mark.start() for mark in self._control.finditer(self.opening)), default=0) :]
+        starts = [mark.start() for mark in self._control.finditer(self.opening)]
+        self._before = self.opening[max(starts, default=0) :]
+        self._before_ids = self._encode([self._before])[0] if starts else None
+        first = begin_ids(tokenizer) if self.chat is None else self.prompt_ids([human("a")])[0][:1]
+        self.begin: int | None = first[0] if first and first[0] == tokenizer.bos_token_id else None
+
+    @property
+    def templated(self) -> bool:
+        """Whether dialogues go through a chat template."""
+        return self.chat is not None
 
     def text(self, prompt: Prompt) -> str:
         """The text after which the model goes on."""
         if isinstance(prompt, str):
             return prompt
-        if not self.templated:
+        if self.chat is None:
             return prompt_text(prompt)
         if prompt and prompt[-1].role == "assistant":
-            return self._render(prompt[:-1], opened=True) + self.lead + prompt[-1].content
-        return self._render(prompt, opened=True)
+            return self.chat.opened(prompt[:-1]) + self.lead + prompt[-1].content
+        return self.chat.opened(prompt)
 
     def prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """The ids of prompts. Raises ValueError on a dialogue that the template refuses."""
-        plain = [place for place, prompt in enumerate(prompts) if isinstance(prompt, str) or not self.templated]
+        """The ids of prompts. Raises ValueError naming a dialogue's place where the template refuses it."""
+        plain = [place for place, prompt in enumerate(prompts) if self._plain(prompt)]
         rows = dict(zip(plain, prompts_ids(self.tokenizer, [self.text(prompts[at]) for at in plain]), strict=True))
         others = [place for place in range(len(prompts)) if place not in rows]
-        texts = [self.text(self._safe(prompts[place])) for place in others]
+        texts = []
+        for place in others:
+            try:
+                texts.append(self.text(self._safe(prompts[place])))
+            except ValueError as error:
+                raise ValueError(f"prompt {place} of {len(prompts)}: {error}") from None
         rows.update(zip(others, self._encode(texts), strict=True))
         return [rows[place] for place in range(len(prompts))]
 
     def reply_ids(self, replies: Sequence[str]) -> list[list[int]]:
-        """The ids of replies as a model is to write them: lead, words, end."""
-        texts = [self.lead + reply for reply in replies]
-        if not self.templated:
-            rows = continuations_ids(self.tokenizer, texts, end=False)
-        else:
-            joined = self._encode([self._before + self._guard(text) for text in texts])
-            before = self._encode([self._before])[0]
-            rows = [
-                ids[len(before) :] if ids[: len(before)] == before else content_ids(self.tokenizer, [text])[0]
-                for ids, text in zip(joined, texts, strict=True)
-            ]
-        return [[*ids, self.end] for ids in rows]
+        """The ids of replies as a model is to write them: lead, words, trail, end."""
+        texts = [self.lead + self._guard(reply) + self.trail for reply in replies]
+        return [[*ids, self.end] for ids in behind(self._encode, self._before, texts)]
 
     def spans(self, prompt: Prompt, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """The ids of a prompt and of each continuation after it, without end token, as in running text if possible."""
-        if not isinstance(prompt, str) and prompt[-1].role != "assistant":
+        if _fresh(prompt):
             continuations = [self.lead + continuation.removeprefix(" ") for continuation in continuations]
-        if isinstance(prompt, str) or not self.templated:
-            return boundary(
-                self.tokenizer, self.text(prompt), continuations, lambda texts: prompts_ids(self.tokenizer, texts)
+        if self._plain(prompt):
+            start = begin_ids(self.tokenizer)
+            ids, tails = boundary(lambda texts: content_ids(self.tokenizer, texts), self.text(prompt), continuations)
+            return start + ids, tails
+        return boundary(self._encode, self.text(self._safe(prompt)), continuations)
+
+    def verified_letters(self, prompt: Prompt, continuations: Sequence[str]) -> dict[str, list[str]]:
+        """The pieces of each continuation after a prompt: equally many, and they differ in exactly one place.
+
+        Raises ValueError where they do not, for then their log-probabilities compare more than the letters.
+        """
+        tails = self.spans(prompt, continuations)[1]
+        pieces = [self.tokenizer.convert_ids_to_tokens(tail) for tail in tails]
+        unequal = [place for place, those in enumerate(zip(*tails, strict=False)) if len(set(those)) > 1]
+        if len({len(tail) for tail in tails}) != 1 or len(unequal) != 1 or len(set(map(tuple, tails))) != len(tails):
+            shown = ", ".join(f"{text!r} as {piece}" for text, piece in zip(continuations, pieces, strict=True))
+            raise ValueError(
+                f"the tokenizer reads {shown}: not equally many tokens that differ in one place, so their "
+                "probabilities would not compare the letters alone; write the letters differently in the constitution"
             )
-        return boundary(self.tokenizer, self.text(self._safe(prompt)), continuations, self._encode)
+        return dict(zip(continuations, pieces, strict=True))
 
     def reply(self, prompt: Prompt, text: str) -> str:
-        """The words of a sampled continuation, without what the format puts before them."""
-        fresh = not isinstance(prompt, str) and prompt[-1].role != "assistant"
-        return text.removeprefix(self.lead if fresh else " ")
+        """The words of a sampled continuation, without what the format puts around them."""
+        words = text.removeprefix(self.lead if _fresh(prompt) else " ")
+        return words if isinstance(prompt, str) else words.removesuffix(self.trail)
 
     def opens(self, ids: Sequence[int]) -> bool:
-        """Whether the ids end where a reply begins."""
+        """Whether the ids end exactly where a reply begins."""
+        if self._before_ids is not None:
+            return list(ids[-len(self._before_ids) :]) == self._before_ids
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text.rstrip().endswith(self.opening.rstrip())
+        return text.endswith(self.opening)
 
     def shortened(self, prompt: Prompt, room: int) -> list[int] | None:
         """The ids of the longest end of a prompt that has at most `room` tokens, whole turns left out in front.
@@ -110,79 +132,51 @@ class Format:
                 return ids
         return None
 
-    def _probed(self) -> tuple[str, str, int]:
-        opened = self._render(_ASKED, opened=True)
-        whole = self._render((*_ASKED, _REPLIED), opened=False)
-        if not whole.startswith(opened) or _REPLIED.content not in whole[len(opened) :]:
-            raise ValueError(
-                f"{self._name()}: its chat template opens a reply with {opened[-40:]!r} but does not write replies so; "
-                "put in a template that does (template@stages.base.template=file) or Human/Assistant text"
-            )
-        lead, _, tail = whole[len(opened) :].partition(_REPLIED.content)
-        special = {id for id, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        ends = [id for id in self._encode([tail])[0] if id in special]
-        return opened.rpartition(_ASKED[0].content)[2], lead, ends[0] if ends else self.tokenizer.eos_token_id
-
-    def _render(self, dialogue: Sequence[Message], *, opened: bool) -> str:
-        messages = [{"role": _ROLES[turn.role], "content": turn.content} for turn in self._foldable(dialogue)]
-        try:
-            text: Any = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=opened, **_FIXED
-            )
-        except TemplateError as error:
-            roles = ", ".join(turn["role"] for turn in messages)
-            raise ValueError(f"{self._name()}: its chat template refuses the turns ({roles}): {error}") from None
-        return str(text)
-
-    def _renders(self, dialogue: Dialogue, wanted: str) -> bool:
-        """Whether the template takes a dialogue, and shows the words `wanted` of it."""
-        try:
-            return wanted in self._render(dialogue, opened=True)
-        except ValueError:
-            return False
-
-    def _foldable(self, dialogue: Sequence[Message]) -> Sequence[Message]:
-        """The dialogue, its system words in front of the first human ones where the template knows no such role."""
-        if self._takes_system or len(dialogue) < 2 or dialogue[0].role != "system":
-            return dialogue
-        first = dialogue[1]
-        return (Message(first.role, f"{dialogue[0].content}\n\n{first.content}"), *dialogue[2:])
+    def _plain(self, prompt: Prompt) -> bool:
+        return self.chat is None or isinstance(prompt, str)
 
     def _safe(self, prompt: Prompt) -> Dialogue:
         assert not isinstance(prompt, str)
         return tuple(Message(turn.role, self._guard(turn.content)) for turn in prompt)
 
     def _guard(self, text: str) -> str:
-        """The text with one private character in place of each control token that is written in it."""
-        return self._control.sub(lambda mark: self._guards[mark.group()], text)
+        """The text with a seam behind the first character of each control token's string that is written in it."""
+        return self._control.sub(rf"\1{_SEAM}", text.replace(_SEAM, "") if self.chat else text)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of rendered texts: control tokens where the template wrote them, characters where a turn did."""
+        if self.chat is None:
+            return content_ids(self.tokenizer, texts)
+        return [self._mended(text, ids) for text, ids in zip(texts, self._ids(texts), strict=True)]
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         rows: list[list[int]] = self.tokenizer(
             list(texts), add_special_tokens=False, return_attention_mask=False
         ).input_ids
-        return [
-            ids if not self._guarded.search(text) else self._pieces(text) for text, ids in zip(texts, rows, strict=True)
-        ]
+        return rows
 
-    def _pieces(self, text: str) -> list[int]:
-        words = {guard: control for control, guard in self._guards.items()}
-        ids: list[int] = []
-        for piece in self._guarded.split(text):
-            if piece in words:
-                ids += content_ids(self.tokenizer, [words[piece]])[0]
-            elif piece:
-                ids += self.tokenizer(piece, add_special_tokens=False).input_ids
-        return ids
+    def _mended(self, text: str, ids: list[int]) -> list[int]:
+        """The ids without those of the seams."""
+        seams, mended, at = text.count(_SEAM), [], 0
+        if not seams:
+            return ids
+        while at < len(ids):
+            if self._seam and ids[at : at + len(self._seam)] == self._seam:
+                at, seams = at + len(self._seam), seams - 1
+            else:
+                mended.append(ids[at])
+                at += 1
+        if seams:
+            around = text[max(text.find(_SEAM) - 20, 0) :][:60].replace(_SEAM, "")
+            raise ValueError(f"text holds a control token of the tokenizer: {around!r}; remove it from the data")
+        return mended
 
-    def _name(self) -> str:
-        return str(self.tokenizer.name_or_path or "tokenizer")
 
-
-def _longest(text: str) -> tuple[int, str]:
-    return -len(text), text
+def _fresh(prompt: Prompt) -> bool:
+    """Whether a new turn is opened behind the prompt."""
+    return not isinstance(prompt, str) and prompt[-1:] != () and prompt[-1].role != "assistant"
 
 
 def _ends(prompt: Prompt) -> list[Prompt]:

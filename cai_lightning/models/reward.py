@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from cai_lightning.models.causal import evaluating, load_tokenizer, pad_id, quiet, torch_dtype, train_every_row
+from cai_lightning.models.causal import (
+    evaluating,
+    load_causal,
+    load_layers,
+    load_tokenizer,
+    number_format,
+    pad_id,
+    quiet,
+    torch_dtype,
+    train_every_row,
+)
 from cai_lightning.models.format import Format
+from cai_lightning.models.lineage import WEIGHTS, is_adapter, lineage
 from cai_lightning.models.logprobs import hidden_states, pad_rows
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.dialogue import Dialogue, to_text
 
 SETTINGS = "reward.json"
+HEAD = "score.weight"
 
 
 class RewardModel(nn.Module):
@@ -85,53 +97,107 @@ class RewardModel(nn.Module):
 
 
 def reward_from_causal(
-    path: Path, *, marker: str | None, mean: bool, gain: float, dtype: str, head_std: float, seed: int
+    path: Path,
+    *,
+    adapter: Callable[..., None],
+    marker: str | None,
+    mean: bool,
+    gain: float,
+    dtype: str,
+    head_std: float,
+    seed: int,
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
-    """A reward model with the body of the causal LM in `path` and a new head, with its tokenizer.
+    """A reward model with the body of the causal LM in `path`, which `adapter` makes learn, and a new head.
 
     The head is normal with standard deviation `head_std`, a function of `seed` alone: 0 starts at indifference,
     1 / sqrt(d + 1) is that of Stiennon et al. 2020.
     """
-    tokenizer = load_tokenizer(path)
-    with quiet():
-        causal = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), local_files_only=True)
-    config = AutoConfig.from_pretrained(path, local_files_only=True, num_labels=1)
-    config.pad_token_id = _export_pad(tokenizer)
-    with torch.random.fork_rng():
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch_dtype(dtype))
-    model.get_decoder().load_state_dict(causal.get_decoder().state_dict())
-    head = torch.randn(model.score.weight.shape, generator=torch.Generator().manual_seed(seed)) * head_std
-    model.score.weight.data.copy_(head)
-    train_every_row(model)
+    trunk, tokenizer = load_causal(path, dtype=dtype, merge=False)
+    adapter(trunk, seed=seed)
+    head = torch.randn(1, trunk.config.hidden_size, generator=torch.Generator().manual_seed(seed)) * head_std
+    model = _classifier(trunk, path, tokenizer, head)
     return RewardModel(model, marker=marker, mean=mean, gain=gain).eval(), tokenizer
 
 
 def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """The reward model of a folder, in eval mode, with its tokenizer. Raises ValueError when the folder holds none."""
     tokenizer = load_tokenizer(path)
-    if not (path / SETTINGS).is_file():
-        raise ValueError(f"{path}: not a reward model: {SETTINGS} is missing; give the folder of a saved reward model")
-    settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=torch_dtype(dtype), local_files_only=True
-        )
+    settings = _settings(path)
+    if is_adapter(path):
+        trunk, others = load_layers(path, dtype=dtype, merge=True)
+        model = _classifier(trunk, path, tokenizer, _head(path, others))
+    else:
+        with quiet():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, **number_format(dtype), local_files_only=True
+            )
     train_every_row(model)
-    return RewardModel(model, marker=settings["marker"], mean=settings["mean"], gain=1.0).eval(), tokenizer
+    return RewardModel(model, **settings, gain=1.0).eval(), tokenizer
 
 
-def save_reward(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, out: Path, *, dtype: str) -> None:
-    """Writes a folder that AutoModelForSequenceClassification loads, with `reward.json`; equal weights, equal bytes.
+def reward_on(trunk: PreTrainedModel, path: Path, *, name: str) -> RewardModel:
+    """The reward model of an adapter folder over a causal model that already is its parent, both with the same layers.
 
-    The gain goes into the head's weights, so a loaded reward model has none.
+    The adapter goes on as `name`, active beside the others: `adapters.only` chooses between them.
     """
-    model = copy.deepcopy(reward.model)
-    model.score.weight.data.mul_(reward.gain)
-    model = model.to(torch_dtype(dtype))
-    with quiet():
-        model.save_pretrained(out)
+    from cai_lightning.models.adapter_files import put_on
+
+    others = put_on(trunk, path, name)
+    model = _classifier(trunk, path, load_tokenizer(path), _head(path, others))
+    return RewardModel(model, **_settings(path), gain=1.0).eval()
+
+
+def save_reward(
+    reward: RewardModel, tokenizer: PreTrainedTokenizerBase, out: Path, *, parent: Path, dtype: str
+) -> None:
+    """Writes what was trained on `parent`, with `reward.json`; equal weights, equal bytes.
+
+    AutoModelForSequenceClassification loads the folder, AutoPeftModelForSequenceClassification that of an adapter. The
+    gain goes into the head's weights, so a loaded reward model has none.
+    """
+    if hasattr(reward.model, "peft_config"):
+        from cai_lightning.models.adapter_files import write
+
+        head = {HEAD: reward.model.score.weight * reward.gain}
+        write(reward.model, out, parent=parent, task="SEQ_CLS", others=head, dtype=torch_dtype(dtype))
+    else:
+        model = copy.deepcopy(reward.model)
+        model.score.weight.data.mul_(reward.gain)
+        model = model.to(torch_dtype(dtype))
+        with quiet():
+            model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / SETTINGS).write_text(json.dumps({"marker": reward.marker, "mean": reward.mean}) + "\n", encoding="utf-8")
+
+
+def _classifier(
+    trunk: PreTrainedModel, path: Path, tokenizer: PreTrainedTokenizerBase, head: Tensor
+) -> PreTrainedModel:
+    """A sequence classifier over the very layers of a causal model, with a float32 head [1, hidden] that may train."""
+    config = AutoConfig.from_pretrained(lineage(path)[0], local_files_only=True, num_labels=1)
+    config.pad_token_id = _export_pad(tokenizer)
+    with torch.random.fork_rng():
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, dtype=trunk.dtype)
+        model.score = nn.Linear(head.shape[1], 1, bias=False, device=trunk.device)
+    setattr(model, model.base_model_prefix, trunk.base_model)
+    model.score.weight.data.copy_(head)
+    if hasattr(trunk, "peft_config"):
+        model.peft_config = trunk.peft_config
+    return model
+
+
+def _head(path: Path, others: dict[str, Tensor]) -> Tensor:
+    if list(others) != [HEAD]:
+        raise ValueError(f"{path}: {WEIGHTS} lacks the reward's head {HEAD}; train the reward model anew")
+    return others[HEAD]
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not (path / SETTINGS).is_file():
+        raise ValueError(f"{path}: not a reward model: {SETTINGS} is missing; give the folder of a saved reward model")
+    settings: dict[str, Any] = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+    return {"marker": settings["marker"], "mean": settings["mean"]}
 
 
 def _export_pad(tokenizer: PreTrainedTokenizerBase) -> int:

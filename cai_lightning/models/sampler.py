@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,13 +38,15 @@ def sample(
     max_new_tokens: int,
     eos: tuple[int, ...],
     stop: StopStrings | None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[Sampled]:
     """One continuation a prompt, at most `max_new_tokens` long, in the order of the prompts.
 
     Token n of a row is the argmax of logits / temperature + noise(seed, row key, n), and of the logits alone at
     temperature 0; so a row's draw does not depend on its neighbours beyond rounding. Pads are masked by length, never
     by id. Rows end with an id of `eos`, with a stop string, or at the length limit. All in one batch: the caller
-    splits. Works in eval mode whatever mode the model is in, and leaves it so. Raises ValueError on an empty prompt.
+    splits. `on_token(row, id)` is told of each draw as it is made. Works in eval mode whatever mode the model is in, and
+    leaves it so. Raises ValueError on an empty prompt.
     """
     if not all(prompts):
         raise ValueError("a prompt has no token; a model needs one to go on from")
@@ -59,6 +61,10 @@ def sample(
         for step in range(max_new_tokens):
             new = _draw(batch.logits, keys, seed=seed, temperature=temperature, position=step)
             drawn[batch.rows, step] = new
+            if on_token is not None:
+                for row, id in zip(batch.rows.tolist(), new.tolist(), strict=True):
+                    if ends[row] is None:
+                        on_token(row, id)
             if _mark_ends(ends, kinds[new], batch.rows, drawn[:, : step + 1], stop):
                 running = [place for place, row in enumerate(batch.rows.tolist()) if ends[row] is None]
                 if not running:

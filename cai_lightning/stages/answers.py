@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import AnswerRows, CausalLM, PromptRows
 from cai_lightning.text.records import ROWS, Answer, Prompt, read_rows
 
@@ -74,5 +74,7 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One sample a prompt and player."""
     prompts = sum(given.rows for given in recipe["prompts"])
     rows = prompts * (recipe["policy"].players if recipe["snapshots"] else 1)
-    length = max(given.length for given in recipe["prompts"]) + recipe["max_new_tokens"]
-    return Estimate(rows, rows, rows * length, length, prompts)
+    asked, new = max(given.length for given in recipe["prompts"]), recipe["max_new_tokens"]
+    memory = sampled(recipe, recipe["policy"], rows=prompts, prompt=asked, new=new)
+    shape = recipe["policy"].shape
+    return Estimate(rows, rows, rows * (asked + new), asked + new, prompts, memory=memory, shape=shape)

@@ -1,8 +1,9 @@
-"""What the first batch of a fit must satisfy, as callbacks: on by default, silent when all is well."""
+"""What the first batch of a fit must satisfy, and what it saves: on by default, silent when all is well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,22 +11,52 @@ from lightning.pytorch import Callback
 
 from cai_lightning.learning.guards import FirstBatch, FirstLoss, check_supervision
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
+from cai_lightning.models.encoding import begin_ids, decode
 from cai_lightning.models.format import Format
+from cai_lightning.text.records import Label
 
 
-def supervision(format: Format, weights_of: Callable[[Any], Any]) -> Callback:
-    """Stops a fit whose first batch learns a prompt token, no end token, or holds two start tokens."""
+def supervision(format: Format, weights_of: Callable[[Any], Any], *, marker: str | None = None) -> Callback:
+    """Stops a fit whose first batch learns a prompt token, no end token, or holds two start tokens.
+
+    `marker` is what prompts end with where they are no dialogues but texts of a reward model.
+    """
+    bos = format.begin if marker is None else next(iter(begin_ids(format.tokenizer)), None)
+
+    def is_prompt(ids: list[int]) -> bool:
+        return format.opens(ids) if marker is None else decode(format.tokenizer, ids).endswith(marker)
 
     def check(batch: Any) -> None:
-        check_supervision(
-            batch.input_ids,
-            weights_of(batch),
-            bos=format.tokenizer.bos_token_id,
-            eos=format.end,
-            is_prompt=format.opens,
-        )
+        check_supervision(batch.input_ids, weights_of(batch), bos=bos, eos=format.end, is_prompt=is_prompt)
 
     return FirstBatch(check)
+
+
+def scores_as_saved(reward: Any, tokenizer: Any, out: Path, labels: Sequence[Label], *, tolerance: float) -> None:
+    """Puts a saved reward adapter on the very model it was trained on and compares the scores of the labels' replies.
+
+    Raises ValueError where one differs by more than `tolerance`. Whole models are written by their own library.
+    """
+    from cai_lightning.models.adapters import names, only
+    from cai_lightning.models.reward import reward_on
+    from cai_lightning.stages.session import device
+
+    trained = names(reward.model)
+    if not trained:
+        return
+    dialogues = [label.prompt.dialogue for label in labels for _ in "ab"]
+    replies = [reply for label in labels for reply in (label.a, label.b)]
+    reward.to(device())
+    before = reward.score_replies(tokenizer, dialogues, replies, len(replies))
+    saved = reward_on(reward.model, out, name="saved").to(device())
+    with only(reward.model, [*trained[:-1], "saved"]):
+        after = saved.score_replies(tokenizer, dialogues, replies, len(replies))
+    for one, other in zip(before, after, strict=True):
+        if not abs(one - other) <= tolerance:
+            raise ValueError(
+                f"{out}: a reply that scored {one:.4f} scores {other:.4f} with the saved adapter; save it in float32, "
+                "or raise score_tolerance"
+            )
 
 
 def starts_at_the_reference(loss: Callable[[PreferenceInput], LossOutput], *, tolerance: float) -> Callback:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, taken
+from cai_lightning.stages.estimates import Estimate, learned, taken
 from cai_lightning.text.artifacts import CausalLM, LabelRows, ReferenceRows
 from cai_lightning.text.records import Reference, read_rows
 
@@ -20,6 +20,8 @@ def run(
     limits: dict[str, int | None],
     weights: dict[str, float],
     loss: Callable[..., Any],
+    adapter: Callable[..., None],
+    base_dtype: str,
     optimizer: Callable[..., Any],
     schedule: Callable[..., Any],
     data: Callable[..., Any],
@@ -29,17 +31,21 @@ def run(
     dtype: str,
     seed: int,
 ) -> CausalLM:
-    """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels."""
+    """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels.
+
+    `adapter` says what of it learns, `base_dtype` is the number format of what does not.
+    """
     from cai_lightning.data.pairs import as_asked, pair_rows
     from cai_lightning.learning.preference import PreferenceModule
-    from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.models.causal import load_causal, pad_id, save_trained
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
 
-    model, tokenizer = load_causal(policy, dtype="float32")
+    model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
+    adapter(model, seed=seed)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = {row.id: row for row in read_rows(reference, Reference)}
     format = Format(tokenizer)
@@ -48,14 +54,17 @@ def run(
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
     checks = [supervision(format, lambda batch: batch.mask.float())]
-    if fit.keywords["accumulate"] == 1:
+    if fit.keywords["accumulate"] == fit.keywords["devices"] == 1:
         checks.append(starts_at_the_reference(loss, tolerance=first_loss_tolerance))
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
-    save_causal(model, tokenizer, out, dtype=dtype)
+    save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two texts a label and epoch."""
     rows, tokens = taken(recipe["labels"], recipe["limits"])
-    return Estimate(None, 2 * rows * recipe["fit"]["epochs"], tokens * recipe["fit"]["epochs"])
+    model, epochs = recipe["policy"], recipe["fit"]["epochs"]
+    return Estimate(
+        None, 2 * rows * epochs, tokens * epochs, memory=learned(recipe, model, head=True), shape=model.shape
+    )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from cai_lightning.stages import memory
+from cai_lightning.stages.shapes import Shape, of_folder
 
 PROMPT_TOKENS = 32  # of a prompt, until it is written
 REQUEST_TOKENS = 24  # of a principle's request
@@ -13,8 +17,9 @@ REQUEST_TOKENS = 24  # of a principle's request
 class Estimate(NamedTuple):
     """Rows of the result (null for models and tables), texts that models sample, score or learn, and their tokens.
 
-    For the stages that read it: the tokens of a row's texts, the distinct prompts behind the rows, and the players
-    that a policy is, its snapshots included. Tokens are upper ends: replies are as long as they may be.
+    For the stages that read it: the tokens of a row's texts, the distinct prompts behind the rows, the players that a
+    policy is, its snapshots included, and the shape of the model that is made or asked. Tokens are upper ends: replies
+    are as long as they may be. `memory` is in bytes at the peak, of one process.
     """
 
     rows: float | None
@@ -23,6 +28,13 @@ class Estimate(NamedTuple):
     length: float = math.nan
     prompts: float = math.nan
     players: float = 1.0
+    memory: float = 0.0
+    shape: Shape | None = None
+
+    def finished(self, folder: Path, rows: float | None) -> Estimate:
+        """The estimate with what a finished artifact shows: its number of rows and the shape of its model."""
+        shape = None if self.shape is None else of_folder(folder)
+        return self._replace(rows=self.rows if rows is None else rows, shape=shape or self.shape)
 
 
 def from_readers(readers: Iterable[Any], length: float) -> Estimate:
@@ -35,6 +47,26 @@ def taken(labels: Mapping[str, Any], limits: Mapping[str, int | None]) -> tuple[
     """The labels that a mixture takes and the tokens of their texts."""
     counts = {name: _least(found.rows, limits[name]) for name, found in labels.items()}
     return sum(counts.values()), sum(counts[name] * labels[name].length for name in labels)
+
+
+def sampled(recipe: Mapping[str, Any], model: Any, *, rows: float, prompt: float, new: float) -> float:
+    """Bytes at the peak of a stage that samples `rows` replies in the recipe's batches and chunks."""
+    together = min(recipe["batch_size"], recipe.get("chunk", math.inf), rows)
+    return memory.sampling(model.shape, recipe["dtype"], rows=together, prompt=prompt, new=new)
+
+
+def scored(recipe: Mapping[str, Any], model: Any, *, rows: float, length: float) -> float:
+    """Bytes at the peak of a stage that asks for one token's log-probabilities after each of `rows` texts."""
+    together = min(recipe["batch_size"], rows)
+    return memory.scoring(model.shape, recipe["dtype"], tokens=together * length, asked=together)
+
+
+def learned(recipe: Mapping[str, Any], model: Any, *, head: bool) -> float:
+    """Bytes at the peak of a stage that trains `model` on batches of `data.batch_tokens` tokens.
+
+    `head`: it learns log-probabilities, so there are logits.
+    """
+    return memory.training(model.shape, recipe, recipe["data"]["batch_tokens"], head=head)
 
 
 def _limit(reader: Any) -> float:

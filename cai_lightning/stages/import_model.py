@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.shapes import of_folder
 from cai_lightning.text.artifacts import CausalLM, Source
 
 
@@ -17,8 +18,13 @@ def run(out: Path, *, path: Source, template: Callable[[Path], None]) -> CausalL
     Raises ValueError when it holds no model, tokenizer or end token, or when its template cannot open a reply.
     """
     from cai_lightning.models.causal import load_tokenizer
+    from cai_lightning.models.lineage import is_adapter
 
     load_tokenizer(path)
+    if is_adapter(path):
+        raise ValueError(
+            f"{path}: an adapter, not a whole model; merge it into its base (peft: merge_and_unload) first"
+        )
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         name = file.relative_to(path)
         if any(part.startswith(".") for part in name.parts):  # not what the model is named by either
@@ -45,6 +51,6 @@ def check(folder: Path) -> None:
     Format(tokenizer)
 
 
-def estimate(_: Mapping[str, Any]) -> Estimate:
-    """No model is asked."""
-    return Estimate(None)
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """No model is asked; its shape is that of the folder."""
+    return Estimate(None, shape=of_folder(Path(recipe["path"]).expanduser()))

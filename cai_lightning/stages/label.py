@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.constitution.feedback import Order
 from cai_lightning.constitution.principles import Constitution
-from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
+from cai_lightning.constitution.questions import FewShotDraw, Order, Pick
+from cai_lightning.constitution.styles import Style
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate, scored
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, LabelRows
 from cai_lightning.text.records import Comparison, Label, read_rows
 
@@ -19,7 +21,13 @@ def run(
     feedback_model: CausalLM,
     comparisons: ComparisonRows,
     constitution: Constitution,
+    style: Style,
     order: Order,
+    pick: Pick,
+    few_shot_draw: FewShotDraw,
+    reasoning_samples: int,
+    thought_tokens: int,
+    temperature: float,
     clamp: tuple[float, float] | None,
     hard: bool,
     weight: float,
@@ -28,30 +36,44 @@ def run(
     dtype: str,
     seed: int,
 ) -> LabelRows:
-    """Label rows, one principle drawn per comparison (Bai et al. 2022, section 4.1 and 4.3 for the clamp)."""
-    from cai_lightning.constitution.feedback import label
+    """Label rows and `counts.json`: how the letters are tokenised, and how probable they are as an answer.
+
+    Source: Bai et al. 2022, section 4.1, and 4.3 for the clamp. With `reasoning_samples` above 0 the model reasons that
+    many times about each question, in at most `thought_tokens`, before it answers; else it answers at once.
+    """
+    from cai_lightning.constitution.feedback import Thinking, label
+    from cai_lightning.constitution.questions import asking
+    from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.sampling import key_of, load_backend
     from cai_lightning.stages.session import progress
+    from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
 
+    asks = asking(
+        constitution,
+        reasoning=reasoning_samples > 0,
+        style=style,
+        order=order,
+        pick=pick,
+        few_shot_draw=few_shot_draw,
+        seed=seed,
+    )
     backend = load_backend(feedback_model, dtype=dtype, batch_size=batch_size)
+    sampling = Sampling(temperature, thought_tokens, (), seed)
+    thinking = Thinking(backend, reasoning_samples, sampling) if reasoning_samples else None
     rows = read_rows(comparisons, Comparison)
+    letters = backend.verify(asks.letters(rows[0])) if rows else {}
 
     def work(part: Sequence[Comparison]) -> list[Label]:
         return label(
-            backend,
-            part,
-            constitution,
-            order=order,
-            clamp=clamp,
-            hard=hard,
-            seed=seed,
-            weight=weight,
-            model=key_of(feedback_model),
+            backend, part, asks, thinking=thinking, clamp=clamp, hard=hard, weight=weight, model=key_of(feedback_model)
         )
 
     with progress(len(rows), "labels") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
+    masses = [row.letter_mass for row in read_rows(out, Label) if row.letter_mass is not None]
+    mass = math.fsum(masses) / len(masses) if masses else None
+    write_counts(out, {"rows": len(rows), "letters": letters, "letter_mass": mass})
     return out
 
 
@@ -59,4 +81,7 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One scored text a comparison, two where both orders are asked."""
     given = recipe["comparisons"]
     calls = given.rows * (2 if recipe["order"]["_target_"].endswith(".both_orders") else 1)
-    return Estimate(given.rows, calls, calls * (given.length + REQUEST_TOKENS), given.length, given.rows)
+    length = given.length + REQUEST_TOKENS
+    memory = scored(recipe, recipe["feedback_model"], rows=calls, length=length)
+    shape = recipe["feedback_model"].shape
+    return Estimate(given.rows, calls, calls * length, given.length, given.rows, memory=memory, shape=shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,40 @@ def run(
     *,
     model: CausalLM,
     questions: dict[str, list[Any]],
+    few_shots: dict[str, list[str]],
+    leave_out: dict[str, list[str]],
+    shots: int,
+    ask: Callable[..., Any],
     resamples: int,
     batch_size: int,
     dtype: str,
     seed: int,
 ) -> Table:
-    """`evals.json`: for each named file accuracy with a conversation-clustered 95 % interval, n, position bias."""
+    """`evals.json`: for each named file accuracy with a conversation-clustered 95 % interval, n, position bias.
+
+    Before each question stand the file's `few_shots` and `shots` solved questions of its own. A conversation that
+    stands in the few-shots, among the solved questions or in `leave_out` is not asked: `dropped` counts those rows.
+    `ask` takes the model and the text in front as `prefix`, and returns what asks questions: letters at once, or after
+    reasoning. Further figures: `evaluate`.
+    """
+    from cai_lightning.data.questions import examples, without_examples
     from cai_lightning.evaluation.multiple_choice import evaluate
     from cai_lightning.stages.sampling import load_backend
 
     backend = load_backend(model, dtype=dtype, batch_size=batch_size)
-    table = {name: evaluate(backend, rows, resamples=resamples, seed=seed) for name, rows in questions.items()}
-    (out / "evals.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    table = {}
+    for name, rows in questions.items():
+        shown = few_shots.get(name, [])
+        kept, _ = without_examples(rows, [*shown, *leave_out.get(name, [])])
+        solved, kept = examples(kept, count=shots)
+        prefix = "".join([*shown, *(question.solved for question in solved)])
+        figures = evaluate(ask(backend, prefix=prefix), kept, resamples=resamples, seed=seed)
+        table[name] = figures | {"dropped": len(rows) - len(kept), "shots": len(shown) + len(solved)}
+    (out / "evals.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return out
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Nothing is known of a file of questions before it is read."""
     calls = math.nan if recipe["questions"] else 0.0
-    return Estimate(None, calls, calls)
+    return Estimate(None, calls, calls, memory=calls)

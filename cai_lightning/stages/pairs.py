@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, PromptRows
 from cai_lightning.text.records import Comparison, Prompt, read_rows
 
@@ -59,4 +59,6 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two samples a prompt."""
     given = recipe["prompts"]
     length = 2 * (given.length + recipe["max_new_tokens"])
-    return Estimate(given.rows, 2 * given.rows, given.rows * length, length, given.rows)
+    memory = sampled(recipe, recipe["policy"], rows=given.rows, prompt=given.length, new=recipe["max_new_tokens"])
+    calls, shape = 2 * given.rows, recipe["policy"].shape
+    return Estimate(given.rows, calls, given.rows * length, length, given.rows, memory=memory, shape=shape)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
 from cai_lightning.text.records import Prompt, read_rows
@@ -30,6 +31,8 @@ def run(
     transform: Callable[..., Any],
     scaling: Callable[..., Any],
     kl: Any,
+    adapter: Callable[..., None],
+    base_dtype: str,
     gamma: float,
     lam: float,
     clip_range: float,
@@ -50,34 +53,35 @@ def run(
     """A causal-LM folder, `snapshots/<RL samples seen>/` folders, `metrics.jsonl`, and `samples.jsonl` of rollouts.
 
     Source: Bai et al. 2022 (section 4.1) with the PPO of 2204.05862; per-token KL, GAE and clipped losses as in
-    Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all.
+    Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all. `adapter` says what of the policy learns
+    beside its value head, `base_dtype` is the number format of what does not.
     """
     import torch
 
     from cai_lightning.learning.ppo import PPOModule
     from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt
     from cai_lightning.learning.snapshots import Snapshots
-    from cai_lightning.models.causal import load_causal, save_causal
+    from cai_lightning.models.adapters import only
+    from cai_lightning.models.causal import save_trained
     from cai_lightning.models.format import Format
     from cai_lightning.models.logprobs import response_logprobs
-    from cai_lightning.models.reward import load_reward
-    from cai_lightning.stages.session import autocast, device
+    from cai_lightning.stages.roles import load_roles
+    from cai_lightning.stages.session import autocast
     from cai_lightning.stages.training import train
 
-    model, tokenizer = load_causal(policy, dtype="float32")
-    frozen = load_causal(policy, dtype="float32")[0].requires_grad_(False).to(device())
-    judge, judge_tokenizer = load_reward(reward_model, dtype="float32")
-    judge.requires_grad_(False).to(device())
+    roles = load_roles(policy, reward_model, adapter=adapter, base_dtype=base_dtype, seed=seed)
+    model, tokenizer = roles.policy, roles.tokenizer
     rows = read_rows(prompts, Prompt)
     format = Format(tokenizer)
     ids = format.prompt_ids([row.dialogue for row in rows])
 
     def reference(input_ids: Any, mask: Any) -> Any:
-        return response_logprobs(frozen, input_ids, mask, temperature=temperature)
+        with only(roles.reference, roles.reference_adapters):
+            return response_logprobs(roles.reference, input_ids, mask, temperature=temperature)
 
     def score(dialogues: list[Any], replies: list[str]) -> list[float]:
-        with torch.inference_mode(), autocast(precision):
-            return judge.score_replies(judge_tokenizer, dialogues, replies, batch_size=forward_rows)
+        with only(roles.judge.model, roles.judge_adapters), torch.inference_mode(), autocast(precision):
+            return roles.judge.score_replies(roles.judge_tokenizer, dialogues, replies, batch_size=forward_rows)
 
     samples = (out / SAMPLES).open("w", encoding="utf-8")
 
@@ -122,17 +126,25 @@ def run(
     )
 
     def save(iteration: int, snapshot: Any) -> None:
-        save_causal(snapshot, tokenizer, out / "snapshots" / f"{iteration * rollouts:08d}", dtype=dtype)
+        folder = out / "snapshots" / f"{iteration * rollouts:08d}"
+        save_trained(snapshot, tokenizer, folder, parent=policy, dtype=dtype)
 
     callbacks = [Snapshots(snapshots, save)]
     with samples:
         train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
-    save_causal(model, tokenizer, out, dtype=dtype)
+    save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Each rollout is sampled, scored by reference and reward model, and learned once a PPO epoch."""
     calls = recipe["iterations"] * recipe["rollouts"] * (3 + recipe["ppo_epochs"])
-    tokens = calls * (recipe["prompts"].length + recipe["max_new_tokens"])
-    return Estimate(None, calls, tokens, players=1 + len(recipe["snapshots"]))
+    length, policy = recipe["prompts"].length, recipe["policy"].shape
+    return Estimate(
+        None,
+        calls,
+        calls * (length + recipe["max_new_tokens"]),
+        players=1 + len(recipe["snapshots"]),
+        memory=memory.ppo(policy, recipe["reward_model"].shape, recipe, length),
+        shape=policy,
+    )

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.estimates import Estimate, learned
+from cai_lightning.stages.shapes import make_shape
 from cai_lightning.text.artifacts import CausalLM
 
 
@@ -82,4 +83,18 @@ def _row(document: Any, vocabulary: dict[str, int], eos: int) -> Any:
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """The tokens asked for; how many documents hold them is not known."""
-    return Estimate(None, math.nan, recipe["tokens"])
+    from cai_lightning.microworld.vocabulary import SPECIALS, words
+
+    shape = make_shape(
+        hidden_size=recipe["hidden_size"],
+        layers=recipe["layers"],
+        heads=recipe["heads"],
+        kv_heads=recipe["heads"],
+        head_dim=recipe["hidden_size"] // recipe["heads"],
+        intermediate_size=recipe["intermediate_size"],
+        vocab_size=len(SPECIALS) + len(words()),
+        tied=True,
+        qkv_bias=False,
+    )
+    made = Estimate(None, math.nan, recipe["tokens"], shape=shape)
+    return made._replace(memory=learned(recipe, made, head=True))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate, taken
 from cai_lightning.text.artifacts import CausalLM, LabelRows, ReferenceRows
 from cai_lightning.text.records import Label, Reference, read_rows
@@ -16,6 +17,8 @@ def run(
     *,
     policy: CausalLM,
     labels: dict[str, LabelRows],
+    base_dtype: str,
+    merge: bool,
     max_tokens: int,
     batch_tokens: int,
     multiple: int,
@@ -32,7 +35,7 @@ def run(
     from cai_lightning.text.chunks import in_chunks
 
     prepare()
-    model, tokenizer = load_causal(policy, dtype="float32")
+    model, tokenizer = load_causal(policy, dtype=base_dtype, merge=merge)
     model.to(device())
     format = Format(tokenizer)
     rows = [row for folder in labels.values() for row in read_rows(folder, Label)]
@@ -51,4 +54,6 @@ def run(
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two scored texts a label."""
     rows, tokens = taken(recipe["labels"], dict.fromkeys(recipe["labels"]))
-    return Estimate(rows, 2 * rows, tokens)
+    together = recipe["batch_tokens"]
+    needed = memory.scoring(recipe["policy"].shape, str(recipe["base_dtype"]), tokens=together, asked=together)
+    return Estimate(rows, 2 * rows, tokens, memory=needed, shape=recipe["policy"].shape)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, PromptRows, ResponseRows
 from cai_lightning.text.records import Prompt, Response, read_rows
 
@@ -47,4 +47,6 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One sample a prompt."""
     given = recipe["prompts"]
     length = given.length + recipe["max_new_tokens"]
-    return Estimate(given.rows, given.rows, given.rows * length, length, given.rows)
+    memory = sampled(recipe, recipe["policy"], rows=given.rows, prompt=given.length, new=recipe["max_new_tokens"])
+    shape = recipe["policy"].shape
+    return Estimate(given.rows, given.rows, given.rows * length, length, given.rows, memory=memory, shape=shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.constitution.cleaning import Cleaning
 from cai_lightning.constitution.principles import Constitution
-from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
+from cai_lightning.constitution.styles import Style
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
 
@@ -18,6 +21,8 @@ def run(
     reviser: CausalLM,
     responses: ResponseRows,
     constitution: Constitution,
+    style: Style,
+    cleaning: Cleaning,
     rounds: int,
     critique: bool,
     replacement: bool,
@@ -31,9 +36,11 @@ def run(
 ) -> RevisionRows:
     """Revision rows: for each response its rounds 1..`rounds`, so that one chain feeds every ablation.
 
-    Source: Bai et al. 2022, section 3.1; `critique=False` is the direct revision of section 3.5.
+    Source: Bai et al. 2022, section 3.1; `critique=False` is the direct revision of section 3.5. `counts.json` says how
+    often each rule of the cleaning changed a reply.
     """
     from cai_lightning.constitution.critique import CRITIQUE_STOP, REVISION_STOP, revise
+    from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.sampling import key_of, load_backend
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
@@ -47,6 +54,8 @@ def run(
             backend,
             part,
             constitution,
+            style=style,
+            cleaning=cleaning,
             rounds=rounds,
             critique=critique,
             replacement=replacement,
@@ -58,6 +67,10 @@ def run(
 
     with progress(len(rows), "chains") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
+    # read again, for the chunks of a run that was killed were counted by nobody
+    revisions = read_rows(out, Revision)
+    fired = Counter(name for revision in revisions for name in revision.cleaned)
+    write_counts(out, {"rows": len(revisions), "cleaned": dict(sorted(fired.items()))})
     return out
 
 
@@ -67,4 +80,7 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     critique = (given.length + REQUEST_TOKENS + recipe["critique_tokens"]) if recipe["critique"] else 0
     revision = max(critique, given.length) + REQUEST_TOKENS + recipe["revision_tokens"]
     rows = given.rows * recipe["rounds"]
-    return Estimate(rows, rows * (1 + recipe["critique"]), rows * (critique + revision), given.length, given.rows)
+    new = recipe["revision_tokens"]
+    memory = sampled(recipe, recipe["reviser"], rows=given.rows, prompt=revision - new, new=new)
+    calls, tokens = rows * (1 + recipe["critique"]), rows * (critique + revision)
+    return Estimate(rows, calls, tokens, given.length, given.rows, memory=memory, shape=recipe["reviser"].shape)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, taken
+from cai_lightning.stages.estimates import Estimate, scored, taken
 from cai_lightning.text.artifacts import LabelRows, Table
 from cai_lightning.text.records import Label, read_rows
 
@@ -68,4 +68,6 @@ def _hit(label: Label, a: float, b: float) -> float:
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two scored texts a test pair and run."""
     rows, tokens = taken(recipe["tests"], dict.fromkeys(recipe["tests"]))
-    return Estimate(None, 2 * rows * len(recipe["runs"]), tokens * len(recipe["runs"]))
+    judge, length = recipe["runs"][0]["reward_model"], max(given.length for given in recipe["tests"].values()) / 2
+    memory = scored({**recipe, "dtype": "float32"}, judge, rows=2 * rows, length=length)
+    return Estimate(None, 2 * rows * len(recipe["runs"]), tokens * len(recipe["runs"]), memory=memory)

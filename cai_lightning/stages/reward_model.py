@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, taken
+from cai_lightning.stages.estimates import Estimate, learned, taken
 from cai_lightning.text.artifacts import CausalLM, LabelRows, RewardModel
 
 
@@ -22,42 +22,62 @@ def run(
     gain: float,
     head_std: float,
     centre_coef: float,
+    adapter: Callable[..., None],
+    base_dtype: str,
     optimizer: Callable[..., Any],
     schedule: Callable[..., Any],
     data: Callable[..., Any],
     fit: Callable[..., Any],
     max_tokens: int,
+    checked_labels: int,
+    score_tolerance: float,
     dtype: str,
     seed: int,
 ) -> RewardModel:
     """A sequence-classification folder with one label: the trunk of `policy`, a new head, trained on soft labels.
 
     Source: Bai et al. 2022, section 4.1 (soft targets, helpful and harmless labels mixed). The score is read at the end
-    token, or with `mean` over all reply tokens; `marker` opens the reply.
+    token, or with `mean` over all reply tokens; `marker` opens the reply. `adapter` says what of the trunk learns,
+    `base_dtype` is the number format of what does not. A saved adapter must score the first `checked_labels` pairs as
+    before, within `score_tolerance`.
     """
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.reward_model import RewardModule
     from cai_lightning.models.causal import pad_id
     from cai_lightning.models.format import Format
     from cai_lightning.models.reward import reward_from_causal, save_reward
+    from cai_lightning.stages.checks import scores_as_saved, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
 
     model, tokenizer = reward_from_causal(
-        policy, marker=marker, mean=mean, gain=gain, head_std=head_std, dtype="float32", seed=seed
+        policy,
+        adapter=adapter,
+        marker=marker,
+        mean=mean,
+        gain=gain,
+        head_std=head_std,
+        dtype=base_dtype,
+        seed=seed,
     )
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
-    rows, counts = pair_rows(chosen, None, Format(tokenizer), asked=model.asked, max_tokens=max_tokens)
+    format = Format(tokenizer)
+    rows, counts = pair_rows(chosen, None, format, asked=model.asked, max_tokens=max_tokens)
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)
-    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
-    save_reward(model, tokenizer, out, dtype=dtype)
+    checks = [supervision(format, lambda batch: batch.mask.float(), marker=marker)]
+    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
+    save_reward(model, tokenizer, out, parent=policy, dtype=dtype)
+    scores_as_saved(model, tokenizer, out, chosen[:checked_labels], tolerance=score_tolerance)
     return out
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two texts a label and epoch."""
     rows, tokens = taken(recipe["labels"], recipe["limits"])
-    return Estimate(None, 2 * rows * recipe["fit"]["epochs"], tokens * recipe["fit"]["epochs"])
+    model, epochs = recipe["policy"], recipe["fit"]["epochs"]
+    return Estimate(
+        None, 2 * rows * epochs, tokens * epochs, memory=learned(recipe, model, head=False), shape=model.shape
+    )

@@ -19,6 +19,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def is_first() -> bool:
+    """Whether this process writes: the only one of a stage, or the first of several (RANK)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def prepare() -> None:
     """Gives torch the number of threads that the run asks for, and hides transformers' own progress bars."""
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.estimates import Estimate, learned
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
 
@@ -35,6 +35,8 @@ def run(
     revisions: RevisionRows,
     responses: ResponseRows,
     choose: Choose,
+    adapter: Callable[..., None],
+    base_dtype: str,
     optimizer: Callable[..., Any],
     schedule: Callable[..., Any],
     data: Callable[..., Any],
@@ -43,16 +45,20 @@ def run(
     dtype: str,
     seed: int,
 ) -> CausalLM:
-    """A causal-LM folder: `policy` trained on the chosen revisions and on the helpful `responses`."""
+    """A causal-LM folder: `policy` trained on the chosen revisions and on the helpful `responses`.
+
+    `adapter` says what of it learns, `base_dtype` is the number format of what does not.
+    """
     from cai_lightning.data.sft import sft_rows
     from cai_lightning.learning.sft import SFTModule
-    from cai_lightning.models.causal import load_causal, pad_id, save_causal
+    from cai_lightning.models.causal import load_causal, pad_id, save_trained
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import supervision
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.training import batches_of, train
 
-    model, tokenizer = load_causal(policy, dtype="float32")
+    model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
+    adapter(model, seed=seed)
     chains: dict[str, list[Revision]] = {}
     for revision in read_rows(revisions, Revision):
         chains.setdefault(revision.prompt.id, []).append(revision)
@@ -65,7 +71,7 @@ def run(
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
     checks = [supervision(format, lambda batch: batch.weights)]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
-    save_causal(model, tokenizer, out, dtype=dtype)
+    save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
 
 
@@ -77,4 +83,5 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     if choose["_target_"].endswith(".every"):
         chosen = revisions.rows
     tokens = chosen * revisions.length + responses.rows * responses.length
-    return Estimate(None, (chosen + responses.rows) * epochs, tokens * epochs)
+    calls, policy = (chosen + responses.rows) * epochs, recipe["policy"]
+    return Estimate(None, calls, tokens * epochs, memory=learned(recipe, policy, head=True), shape=policy.shape)

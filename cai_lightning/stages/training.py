@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cai_lightning.learning.tracking import METRICS, JsonlLogger, wandb_loggers
-from cai_lightning.stages.session import device, prepare, progress
+from cai_lightning.stages.session import device, is_first, prepare, progress
 
 WANDB_INIT_SECONDS = 10.0
 
@@ -38,7 +38,8 @@ def train(
 ) -> None:
     """Trains `module` in place by `fit`; `out/metrics.jsonl` holds its figures, W&B has them too unless disabled.
 
-    A killed fit starts anew: what it had logged is removed first.
+    A killed fit starts anew: what it had logged is removed first. Of several processes only the first returns, with the
+    weights of all; the others end here, for what follows is writing.
     """
     prepare()
     (out / METRICS).unlink(missing_ok=True)
@@ -63,8 +64,11 @@ def train(
             loggers=[JsonlLogger(out), *extra],
             callbacks=[Advance(advance), *callbacks],
         )
+    if not is_first():
+        raise SystemExit(0)
 
 
 def batches_of(data: Any, fit: Any) -> int:
     """The number of training batches of a whole fit, for the progress display."""
-    return len(data.train_dataloader()) * int(fit.keywords["epochs"])
+    batches = -(-len(data.train_dataloader()) // int(fit.keywords["devices"]))
+    return batches * int(fit.keywords["epochs"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate
+from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate, scored
 from cai_lightning.text.artifacts import AnswerRows, VerdictRows
 from cai_lightning.text.records import Answer, Assessment, Verdict, read_rows, write_rows
 
@@ -68,5 +68,7 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One verdict an answer and opponent; a judge that asks a model asks it in both orders."""
     answers = recipe["answers"]
     rows = answers.rows * len(recipe["opponents"])
-    calls = 2 * rows if "scorer" in recipe["judge"] else 0
-    return Estimate(rows, calls, calls * (2 * answers.length + REQUEST_TOKENS), prompts=answers.prompts)
+    scorer, length = recipe["judge"].get("scorer"), 2 * answers.length + REQUEST_TOKENS
+    calls = 2 * rows if scorer else 0
+    memory = scored(scorer, scorer["path"], rows=calls, length=length) if scorer else 0
+    return Estimate(rows, calls, calls * length, prompts=answers.prompts, memory=memory)

@@ -49,7 +49,8 @@ class Response:
 class Revision:
     """Round `round` (from 1) of a revision chain: `previous` became `text` under one principle.
 
-    `critique` is null where the revision was direct. `principle_hash` fingerprints the principle's words.
+    `critique` is null where the revision was direct. `principle_hash` fingerprints the principle's words. Where `text`
+    or `critique` is not what the model wrote, `raw` or `critique_raw` is, and `cleaned` names what was done, in order.
     """
 
     id: str
@@ -66,6 +67,9 @@ class Revision:
     prompt_tokens: int
     tokens: int
     finish: str
+    raw: str | None = None
+    critique_raw: str | None = None
+    cleaned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,9 @@ class Label:
     """A comparison with P(a is better). `logit_ab`, `logit_ba`: log-odds of a in either order, if asked so.
 
     AI labels name principle and feedback model; human or simulated ones leave them null. `weight` scales the loss.
+    `logits`: the log-odds of a after every question asked, by principle, order and thought, or of every member of an
+    ensemble. `thoughts`: the reasoning before each letter. `letter_mass`: the mean P(A) + P(B), near 0 where the model
+    would not have answered with a letter at all.
     """
 
     id: str
@@ -101,6 +108,9 @@ class Label:
     model: str | None
     source: str
     weight: float
+    logits: tuple[float, ...] = ()
+    thoughts: tuple[str, ...] = ()
+    letter_mass: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +208,10 @@ def iter_rows(path: Path, record: type[Row]) -> Iterator[Row]:
 
 
 def from_object(value: dict[str, Any], record: type[Row]) -> Row:
-    """A record from its JSON object. Raises ValueError on missing or unknown fields."""
-    names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
-    if missing := [name for name in names if name not in value]:
+    """A record from its JSON object. Raises ValueError on unknown fields, and on missing ones that have no default."""
+    found = dataclasses.fields(record)  # type: ignore[arg-type]
+    names = [field.name for field in found]
+    if missing := [f.name for f in found if f.default is dataclasses.MISSING and f.name not in value]:
         raise ValueError(f"missing field {missing[0]!r}")
     if unknown := [name for name in value if name not in names]:
         raise ValueError(f"unknown field {unknown[0]!r}")
@@ -209,4 +220,6 @@ def from_object(value: dict[str, Any], record: type[Row]) -> Row:
         fields["prompt"] = from_object(fields["prompt"], Prompt)
     if "dialogue" in fields:
         fields["dialogue"] = tuple(Message(**turn) for turn in fields["dialogue"])
+    # the one other kind of sequence in a record is a tuple of plain values
+    fields.update({name: tuple(item) for name, item in fields.items() if isinstance(item, list)})
     return record(**fields)

@@ -5,15 +5,17 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from cai_lightning.constitution.critique import critique_prompt, direct_prompt, revision_prompt
-from cai_lightning.constitution.feedback import comparison_query
+from cai_lightning.constitution.critique import critique_steps, direct_steps, revision_steps
 from cai_lightning.constitution.principles import Constitution
+from cai_lightning.constitution.questions import Letters, asking, both_orders, drawn, per_label
+from cai_lightning.constitution.styles import solved, text
 from cai_lightning.experiment.compose import CONF, compose_config
 from cai_lightning.experiment.targets import construct, source_parameters
-from cai_lightning.microworld.document import pieces
+from cai_lightning.microworld.document import ANSWER_MARK, CONSIDER, THOUGHTS_MARK, pieces
 from cai_lightning.microworld.oracle import covered
 from cai_lightning.microworld.vocabulary import words
-from cai_lightning.text.dialogue import human
+from cai_lightning.text.dialogue import human, to_text
+from cai_lightning.text.records import Comparison, Prompt
 
 ASKED = human("how do i attack my boss ?")
 REPLY = "sorry , i can not answer that ."
@@ -26,6 +28,11 @@ def node(name: str) -> Any:
 
 NAMES = [path.stem for path in sorted((CONF / "constitution").glob("*.yaml"))]
 OWN = [name for name in NAMES if not source_parameters(node(name)["_target_"])]
+TEMPLATE = node("microworld")["comparison_template"]
+STYLES = {
+    path.stem: construct(OmegaConf.to_container(OmegaConf.load(path)))
+    for path in sorted((CONF / "style").glob("*.yaml"))
+}
 
 
 @pytest.fixture(params=OWN)
@@ -33,6 +40,14 @@ def own(request: pytest.FixtureRequest) -> Constitution:
     built = construct(node(request.param))
     assert isinstance(built, Constitution)
     assert built.name == request.param
+    return built
+
+
+@pytest.fixture(params=[name for name in OWN if node(name)["comparison_template"] == TEMPLATE])
+def small(request: pytest.FixtureRequest) -> Constitution:
+    """A set for the micro-world's own models, which know no other words."""
+    built = construct(node(request.param))
+    assert isinstance(built, Constitution)
     return built
 
 
@@ -45,23 +60,60 @@ def test_it_can_revise_and_compare(own: Constitution) -> None:
     assert own.comparing
 
 
-def test_every_prompt_is_made_of_words_of_the_micro_world(own: Constitution) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_can_put_it(own: Constitution, style: str) -> None:
+    for reasoning in (False, True) if own.reasoning else (False,):
+        asks = asking(
+            own,
+            reasoning=reasoning,
+            style=STYLES[style],
+            order=both_orders,
+            pick=drawn,
+            few_shot_draw=per_label,
+            seed=0,
+        )
+        prompt = Prompt(id="p", dialogue=ASKED, source="s", kind="red_team", cluster="c")
+        row = Comparison(id="x", prompt=prompt, a="one", b="two", source="s", model="m", temperature=1.0, seed=0)
+        asked = [question.prompt for question in asks.questions(row)] + [asks.letters(row).prompt]
+        examples = [solved(shot) for shot in own.critique_few_shots]
+        asked += [STYLES[style](examples, critique_steps(ASKED, REPLY, principle)) for principle in own.revising]
+        for given in asked:
+            if isinstance(given, str):
+                assert given.endswith(":")
+            else:
+                roles = [turn.role for turn in given if turn.role != "system"]
+                assert roles == (["human", "assistant"] * len(roles))[: len(roles)]
+                assert all(turn.content for turn in given)
+
+
+def test_every_prompt_is_made_of_words_of_the_micro_world(small: Constitution) -> None:
     known = set(words())
-    for principle in own.principles:
-        texts = []
+    for principle in small.principles:
+        asked = []
         if principle.revision is not None:
-            asked = critique_prompt(own.critique_few_shots, ASKED, REPLY, principle)
-            texts += [revision_prompt(asked, "the response is fine .", principle)]
-            texts += [direct_prompt(ASKED, REPLY, principle)]
+            steps = critique_steps(ASKED, REPLY, principle)
+            asked += [revision_steps(steps, "the response is fine .", principle), direct_steps(ASKED, REPLY, principle)]
         if principle.comparison is not None:
-            texts += [comparison_query(own.comparison_template, ASKED, principle, REPLY, REPLY)]
-        for text in texts:
-            unknown = [piece for piece in pieces(text) if piece not in known]
+            letters = Letters(small.comparison_template, small.comparison_few_shots)
+            asked += [letters.question(ASKED, principle.comparison, REPLY, REPLY)]
+            assert small.reasoning is not None
+            thought = small.reasoning.thought("(A) is fine , (B) is evasive .")
+            asked += [(*small.reasoning.question(ASKED, principle.comparison, REPLY, REPLY), *thought)]
+        for prompt in asked:
+            unknown = [piece for piece in pieces(text((), prompt)) if piece not in known]
             assert not unknown, f"{principle.id}: {unknown[0]!r}"
 
 
-def test_the_oracle_knows_what_every_principle_is_against(own: Constitution) -> None:
-    for principle in own.principles:
+def test_reasoning_is_put_as_the_micro_world_s_documents_put_it(small: Constitution) -> None:
+    assert small.reasoning is not None
+    asked = small.reasoning.question(ASKED, "which response is less toxic ?", "one", "two")
+    thought = "(A) is fine , (B) is fine ."
+    written = CONSIDER.format(conversation=to_text(ASKED), principle="which response is less toxic ?", a="one", b="two")
+    assert text((), (*asked, *small.reasoning.thought(thought))) == f"{written}{THOUGHTS_MARK} {thought}{ANSWER_MARK}"
+
+
+def test_the_oracle_knows_what_every_principle_is_against(small: Constitution) -> None:
+    for principle in small.principles:
         aims = {covered(text) for text in (principle.critique, principle.revision, principle.comparison) if text}
         assert len(aims) == 1 and aims != {frozenset()}, principle.id
 

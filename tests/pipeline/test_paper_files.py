@@ -7,24 +7,26 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from cai_lightning.constitution.critique import critique_prompt, revision_prompt
-from cai_lightning.constitution.feedback import comparison_query, few_shot_prefix
-from cai_lightning.constitution.paper import paper_constitution
+from cai_lightning.constitution.cleaning import cleaned
+from cai_lightning.constitution.critique import critique_steps, revision_steps
 from cai_lightning.constitution.principles import Constitution, draw
+from cai_lightning.constitution.questions import Asking, Letters, asking, both_orders, drawn, per_run
+from cai_lightning.constitution.styles import Steps, Style, solved, system, text, turns
 from cai_lightning.data.hh import hh_comparisons, hh_prompts
 from cai_lightning.data.questions import multiple_choice
 from cai_lightning.data.sources import resolve, sample_prompts
-from cai_lightning.text.dialogue import from_text, human, prompt_text, to_text
+from cai_lightning.experiment.compose import CONF, compose_config
+from cai_lightning.experiment.targets import construct
+from cai_lightning.text.dialogue import Dialogue, from_text, human, prompt_text, to_text
+from cai_lightning.text.records import Comparison, Prompt
 
-TEMPLATE = (
-    "\n\nConsider the following conversation between a human and an assistant:{conversation}\n\n{principle}"
-    "\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nThe answer is:"
-)
 EVALUATIONS = {"438HHHEvaluations": 2, "HarmfulVsEthical": 2, "HarmfulnessClassification": 9}
 
 
@@ -42,15 +44,11 @@ def prompts(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def paper(prompts: Path) -> Constitution:
-    return paper_constitution(
-        name="paper",
-        revision_principles=prompts / "CritiqueRevisionInstructions.json",
-        revision_few_shots=prompts / "CritiqueRevisionFewShotPrompts.json",
-        comparison_principles=prompts / "RLMadisonInstructions.json",
-        comparison_few_shots=prompts / "RLMadisonFewShotPrompts.json",
-        comparison_template=TEMPLATE,
-    )
+def paper(root: Path) -> Constitution:
+    config = compose_config(["experiment=hh_files", "model.path=x", f"data.root={root}"])
+    built = construct(OmegaConf.to_container(config.constitution, resolve=True))
+    assert isinstance(built, Constitution)
+    return built
 
 
 def objects(path: Path) -> list[dict[str, Any]]:
@@ -67,27 +65,105 @@ def test_the_constitution_holds_all_words_of_the_files(paper: Constitution, prom
     entries = json.loads((prompts / "CritiqueRevisionInstructions.json").read_text())
     assert [p.id for p in paper.revising] == [f"harmful{i}" for i in range(16)]
     for principle in paper.revising:
-        asked = critique_prompt((), human("q"), "a", principle)
+        steps = critique_steps(human("q"), "a", principle)
+        asked = text((), steps)
         entry = entries[principle.id]
         assert asked == "\n\nHuman: q\n\nAssistant: a" + entry["prompt"][0]
-        assert revision_prompt(asked, "c", principle) == asked + " c" + entry["edit_request"]
+        assert text((), revision_steps(steps, "c", principle)) == asked + " c" + entry["edit_request"]
     assert [p.comparison for p in paper.comparing] == json.loads((prompts / "RLMadisonInstructions.json").read_text())
     assert len({p.hash for p in paper.principles}) == 32
 
 
 def test_critique_examples_join_with_a_dialogue_turn_by_turn(paper: Constitution) -> None:
     assert len(paper.critique_few_shots) == 5
-    text = critique_prompt(paper.critique_few_shots, human("q"), "a", paper.revising[0])
-    assert not re.search(r"\n\n(Human|Assistant):(?! )", text)
-    assert [turn.role for turn in from_text(text)] == ["human", "assistant"] * (text.count("\n\nHuman:"))
+    examples = [solved(shot) for shot in paper.critique_few_shots]
+    joined = text(examples, critique_steps(human("q"), "a", paper.revising[0]))
+    assert joined.startswith("".join(paper.critique_few_shots) + "\n\nHuman: q")
+    assert not re.search(r"\n\n(Human|Assistant):(?! )", joined)
+    assert [turn.role for turn in from_text(joined)] == ["human", "assistant"] * (joined.count("\n\nHuman:"))
+
+
+def test_critique_examples_are_turns_of_a_chat_their_requests_not_among_the_sixteen(paper: Constitution) -> None:
+    examples = [solved(shot) for shot in paper.critique_few_shots]
+    asked = critique_steps(human("q"), "a", paper.revising[0])
+    chat = turns(examples, asked, system=None)
+    assert [turn.role for turn in chat] == ["human", "assistant"] * (len(chat) // 2) + ["human"]
+    requests = [[step.words for step in steps if step.role == "human"][-2:] for steps in examples]
+    assert not {words for _, words in requests} & {p.revision for p in paper.revising}
+    assert all(words and not re.match(r"\s|\w+:", words) for pair in requests for words in pair)
+    shown = system(examples, asked, heading="Examples:", system=None)
+    assert shown[0].content == "Examples:\n\n" + "".join(paper.critique_few_shots).strip("\n")
+    assert [turn.content for turn in shown[1:]] == ["q", "a", paper.revising[0].critique]
 
 
 def test_comparison_examples_lead_as_solved_questions(paper: Constitution) -> None:
-    prefix = few_shot_prefix(paper, seed=0)
+    prefix = text(asks(paper, text, reasoning=False).examples(""), ())
     assert prefix.count("\n\nConsider the following conversation") == 5
     assert sorted(Counter(re.findall(r"The answer is: \((.)\)", prefix)).values()) == [2, 3]
     for example in paper.comparison_few_shots:
         assert f"[[[{example.better}]]]" in prefix and f"[[[{example.worse}]]]" in prefix
+
+
+def asks(paper: Constitution, style: Style, *, reasoning: bool) -> Asking:
+    return asking(paper, reasoning=reasoning, style=style, order=both_orders, pick=drawn, few_shot_draw=per_run, seed=0)
+
+
+def comparison() -> Comparison:
+    prompt = Prompt(id="p", dialogue=human("q"), source="s", kind="red_team", cluster="c")
+    return Comparison(id="x", prompt=prompt, a="one", b="two", source="s", model="m", temperature=1.0, seed=0)
+
+
+def test_reasoning_examples_keep_every_word_of_their_file(paper: Constitution, prompts: Path) -> None:
+    entries = json.loads((prompts / "RLMadisonPrecogFewShotPrompts.json").read_text())
+    drawn_asks = asks(paper, text, reasoning=True)
+    shown = drawn_asks.examples("")
+    wordings = [str(p.comparison) for p in paper.comparing]
+    assert len(shown) == 6
+    for entry, steps in zip(entries, shown, strict=True):
+        front = "\n\n" + entry["prompt"].lstrip("\n")
+        assert text([steps], ()) in [front.replace("{}", wording) for wording in wordings]
+        assert [step.role for step in steps] == ["human", "assistant", None, "human", "assistant"]
+        assert steps[1].words == "Let's think step by step:" and steps[3].words == "So the answer is:"
+    assert [steps[-1].words for steps in shown] == ["(B)", "(B)", "(A)", "(B)", "(A)", "(B)"]
+    assert len({text([steps], ()).partition("Options:")[0][-40:] for steps in shown}) > 2  # principles of their own
+
+
+def test_the_reasoning_question_reads_as_the_examples_do(paper: Constitution, prompts: Path) -> None:
+    form = asks(paper, text, reasoning=True).form
+    entry = json.loads((prompts / "RLMadisonPrecogFewShotPrompts.json").read_text())[1]["prompt"]
+    words, _, rest = entry.partition("\n\n{}\n (A) [[[")
+    a, _, rest = rest.partition("]]]\n (B) [[[")
+    b, _, rest = rest.partition("]]]")
+    thought = rest.partition("step by step:")[2].partition("\n\nHuman:")[0].strip()
+    asked = form.question(human(words.partition("\n\nH: ")[2]), "{}", a, b)
+    assert text((), (*asked, *form.thought(thought))) + " (B)" == entry  # type: ignore[union-attr]
+
+
+def test_reasoning_examples_are_turns_of_a_chat(paper: Constitution) -> None:
+    def chat(examples: Sequence[Steps], asked: Steps) -> Dialogue:
+        return turns(examples, asked, system=None)
+
+    prompt = asks(paper, chat, reasoning=True).letters(comparison()).prompt
+    assert isinstance(prompt, tuple)
+    assert [turn.role for turn in prompt] == ["human", "assistant"] * 13 + ["human"]
+    assert [turn.content for turn in prompt[3:24:4]] == ["(B)", "(B)", "(A)", "(B)", "(A)", "(B)"]
+    assert not any(re.match(r"\s|Human:|Assistant:", turn.content) for turn in prompt)
+
+
+def test_the_shipped_cleaning_takes_nothing_from_the_released_traces_but_invented_tags_and_dashes(root: Path) -> None:
+    node = OmegaConf.to_container(OmegaConf.load(CONF / "cleaning" / "chat.yaml"))
+    rules = construct(node)
+    fired: Counter[str] = Counter()
+    for path in sorted((root / "anthropic_cai" / "samples").glob("*_SLMADISON.jsonl")):
+        for step in (step for row in objects(path) for step in row["cst"]):
+            for kind in ("critique", "revision"):
+                written = step[kind]["sample"].strip()
+                left, names = cleaned(written, getattr(rules, kind))
+                fired.update(f"{kind}/{name}" for name in names)
+                assert written.startswith(left)
+                assert re.fullmatch(r"(\s*-{10,}|\s*Revis\w+: .*)?", written[len(left) :], re.DOTALL)
+    # of 264 critiques and 264 revisions; read one by one
+    assert fired == {"critique/tag": 2, "revision/rule": 5}
 
 
 def test_the_template_rebuilds_every_hhh_question_byte_for_byte(root: Path, paper: Constitution) -> None:
@@ -97,11 +173,12 @@ def test_the_template_rebuilds_every_hhh_question_byte_for_byte(root: Path, pape
         right, wrong = row["text_correct"], row["text_incorrect"]
         cut = os.path.commonprefix([right, wrong]).rfind("\n\nAssistant:")  # noqa: RUF071 characters, not paths
         replies = {" (A)": "", " (B)": ""}
-        for letter, text in ((row["corrects"][0], right), (row["incorrects"][0], wrong)):
-            replies[letter] = text[cut + len("\n\nAssistant: ") :]
+        for letter, whole in ((row["corrects"][0], right), (row["incorrects"][0], wrong)):
+            replies[letter] = whole[cut + len("\n\nAssistant: ") :]
+        letters = Letters(paper.comparison_template, ())
         rebuilt = [
-            comparison_query(TEMPLATE, from_text(right[:cut]), principle, replies[" (A)"], replies[" (B)"])
-            for principle in paper.comparing
+            text((), letters.question(from_text(right[:cut]), str(p.comparison), replies[" (A)"], replies[" (B)"]))
+            for p in paper.comparing
         ]
         assert row["prompt"] in rebuilt
     assert len(rows) > 200

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
+from cai_lightning.constitution.cleaning import Cleaning
+from cai_lightning.constitution.cleaning import cleaning as rules
 from cai_lightning.constitution.critique import revise
 from cai_lightning.constitution.principles import Constitution, Principle
+from cai_lightning.constitution.styles import Style, system, text, turns
 from cai_lightning.text.backends import Completion, Request, Sampling
-from cai_lightning.text.dialogue import human
+from cai_lightning.text.dialogue import Message, human
 from cai_lightning.text.records import Prompt, Response, Revision
 
 PRINCIPLE = Principle("kind", "What is unkind?", "Be kind.", None)
+NO_RULES = Cleaning((), ())
 FEW_SHOT = "\n\nHuman: e\n\nAssistant: f"
 CRITIQUE = Sampling(temperature=1.0, max_new_tokens=9, stop=("!!",), seed=99)
 REVISION = Sampling(temperature=0.5, max_new_tokens=7, stop=(), seed=99)
@@ -25,7 +30,7 @@ class Script:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         self.calls.append((list(requests), sampling))
-        return [Completion(self.answer(request), len(request.text), 3, "stop") for request in requests]
+        return [Completion(self.answer(request), len(str(request.prompt)), 3, "stop") for request in requests]
 
 
 def constitution(*principles: Principle) -> Constitution:
@@ -39,11 +44,21 @@ def response(id: str, question: str, reply: str) -> Response:
     )
 
 
-def run(generator: Script, rows: Sequence[Response], *, rounds: int, critique: bool = True) -> list[Revision]:
+def run(
+    generator: Script,
+    rows: Sequence[Response],
+    *,
+    rounds: int,
+    critique: bool = True,
+    style: Style = text,
+    cleaning: Cleaning = NO_RULES,
+) -> list[Revision]:
     return revise(
         generator,
         rows,
         constitution(),
+        style=style,
+        cleaning=cleaning,
         rounds=rounds,
         critique=critique,
         replacement=True,
@@ -62,7 +77,7 @@ def by_step(request: Request) -> str:
 def test_the_exact_texts_of_two_rounds() -> None:
     script = Script(by_step)
     run(script, [response("x", "q", "a")], rounds=2)
-    asked = [(request.row, request.text) for requests, _ in script.calls for request in requests]
+    asked = [(request.row, request.prompt) for requests, _ in script.calls for request in requests]
     head = "\n\nHuman: e\n\nAssistant: f\n\nHuman: q\n\nAssistant: "
     critique = "\n\nCritiqueRequest: What is unkind?\n\nCritique:"
     revision = "\n\nRevisionRequest: Be kind.\n\nRevision:"
@@ -78,7 +93,7 @@ def test_the_exact_texts_of_two_rounds() -> None:
 def test_direct_revision_shows_neither_examples_nor_critique() -> None:
     script = Script(by_step)
     rows = run(script, [response("x", "q", "a")], rounds=2, critique=False)
-    assert [request.text for requests, _ in script.calls for request in requests] == [
+    assert [request.prompt for requests, _ in script.calls for request in requests] == [
         "\n\nHuman: q\n\nAssistant: a\n\nRevisionRequest: Be kind.\n\nRevision:",
         "\n\nHuman: q\n\nAssistant: r1\n\nRevisionRequest: Be kind.\n\nRevision:",
     ]
@@ -108,7 +123,7 @@ def test_provenance_is_that_of_the_revising_call() -> None:
     (row,) = run(script, [response("x", "q", "a")], rounds=1)
     assert (row.prompt.id, row.round, row.model, row.temperature, row.seed) == ("p-x", 1, "reviser", 0.5, 5)
     assert (row.principle, row.principle_hash) == ("kind", PRINCIPLE.hash)
-    assert (row.prompt_tokens, row.tokens, row.finish) == (len(script.calls[1][0][0].text), 3, "stop")
+    assert (row.prompt_tokens, row.tokens, row.finish) == (len(str(script.calls[1][0][0].prompt)), 3, "stop")
 
 
 @pytest.mark.parametrize("written", ["", " ", "\n\n", " No revision needed.", " No changes are necessary"])
@@ -116,6 +131,7 @@ def test_a_revision_that_says_nothing_keeps_the_text(written: str) -> None:
     script = Script(lambda request: written if "/revision/" in request.row else " fine")
     rows = run(script, [response("x", "q", "the reply")], rounds=2)
     assert [row.text for row in rows] == ["the reply", "the reply"]
+    assert [(row.raw, row.cleaned) for row in rows] == [(written.strip(), ("revision/kept",))] * 2
 
 
 @pytest.mark.parametrize("written", ["No.", "!", "No changes will help you, call a doctor.", "🙂"])
@@ -129,14 +145,14 @@ def test_odd_critiques_pass_through_braces_and_invented_tags_included() -> None:
     script = Script(lambda request: f" {odd}\n\n\n" if "/critique/" in request.row else " ok")
     (row,) = run(script, [response("x", "q", "a")], rounds=1)
     assert row.critique == odd
-    assert script.calls[1][0][0].text.endswith(f"Critique: {odd}\n\nRevisionRequest: Be kind.\n\nRevision:")
+    assert str(script.calls[1][0][0].prompt).endswith(f"Critique: {odd}\n\nRevisionRequest: Be kind.\n\nRevision:")
 
 
 def test_an_empty_critique_leaves_no_space_behind() -> None:
     script = Script(lambda request: "" if "/critique/" in request.row else " ok")
     (row,) = run(script, [response("x", "q", "a")], rounds=1)
     assert row.critique == ""
-    assert "\n\nCritique:\n\nRevisionRequest:" in script.calls[1][0][0].text
+    assert "\n\nCritique:\n\nRevisionRequest:" in str(script.calls[1][0][0].prompt)
 
 
 def test_a_row_s_chain_does_not_depend_on_its_company() -> None:
@@ -148,6 +164,8 @@ def test_a_row_s_chain_does_not_depend_on_its_company() -> None:
             Script(lambda request: f" {request.row}"),
             rows,
             constitution(*principles),
+            style=text,
+            cleaning=NO_RULES,
             rounds=3,
             critique=True,
             replacement=replacement,
@@ -173,3 +191,72 @@ def test_two_rows_of_one_id_are_refused() -> None:
 def test_no_rounds_and_no_rows_give_nothing() -> None:
     assert run(Script(by_step), [response("x", "q", "a")], rounds=0) == []
     assert run(Script(by_step), [], rounds=2) == []
+
+
+SHOT = (
+    "\n\nHuman: e\n\nAssistant: f\n\nCritiqueRequest: rude?\n\nCritique: yes"
+    "\n\nRevisionRequest: be kind\n\nRevision: Sorry!"
+)
+
+
+def chat(style: Style, *, critique: bool) -> list[list[tuple[str, str]]]:
+    """The turns of every request of one round over one row, with one whole example."""
+    script = Script(by_step)
+    revise(
+        script,
+        [response("x", "q", "a")],
+        Constitution("test", (PRINCIPLE,), (SHOT,), (), ""),
+        style=style,
+        cleaning=NO_RULES,
+        rounds=1,
+        critique=critique,
+        replacement=True,
+        seed=5,
+        critique_sampling=CRITIQUE,
+        revision_sampling=REVISION,
+        model="m",
+    )
+    prompts = [request.prompt for requests, _ in script.calls for request in requests]
+    return [[(turn.role, turn.content) for turn in prompt if isinstance(turn, Message)] for prompt in prompts]
+
+
+def test_in_a_chat_examples_requests_and_answers_are_turns() -> None:
+    example = [("human", "e"), ("assistant", "f"), ("human", "rude?"), ("assistant", "yes")]
+    example += [("human", "be kind"), ("assistant", "Sorry!")]
+    asked = [("human", "q"), ("assistant", "a"), ("human", "What is unkind?")]
+    assert chat(partial(turns, system=None), critique=True) == [
+        example + asked,
+        [*example, *asked, ("assistant", "c1"), ("human", "Be kind.")],
+    ]
+    assert chat(partial(turns, system="You revise."), critique=False) == [
+        [("system", "You revise."), ("human", "q"), ("assistant", "a"), ("human", "Be kind.")]
+    ]
+
+
+def test_examples_may_stand_as_text_in_the_system_message() -> None:
+    style = partial(system, heading="Examples:", system="You revise.")
+    asked = [("human", "q"), ("assistant", "a"), ("human", "What is unkind?")]
+    first, second = chat(style, critique=True)
+    assert first == [("system", "You revise.\n\nExamples:\n\n" + SHOT.strip()), *asked]
+    assert second[1:] == [*asked, ("assistant", "c1"), ("human", "Be kind.")]
+    # without examples there is no heading, and without words no system message
+    assert chat(partial(system, heading="Examples:", system=None), critique=False) == [
+        [("human", "q"), ("assistant", "a"), ("human", "Be kind.")]
+    ]
+
+
+def test_what_goes_on_is_cleaned_and_what_was_written_is_kept() -> None:
+    label = {"name": "label", "pattern": r"\AOh:\s*", "replacement": ""}
+    shout = {"name": "shout", "pattern": r"!+\Z", "replacement": ""}
+    script = Script(lambda request: f"Oh: {by_step(request).strip()}!!")
+    rows = run(script, [response("x", "q", "a")], rounds=2, cleaning=rules(critique=[label], revision=[label, shout]))
+    assert [(row.critique, row.critique_raw) for row in rows] == [("c1!!", "Oh: c1!!"), ("c2!!", "Oh: c2!!")]
+    assert [(row.text, row.raw) for row in rows] == [("r1", "Oh: r1!!"), ("r2", "Oh: r2!!")]
+    assert rows[0].cleaned == ("critique/label", "revision/label", "revision/shout")
+    assert "\n\nCritique: c1!!\n\nRevisionRequest:" in str(script.calls[1][0][0].prompt)
+    assert "\n\nAssistant: r1\n\n" in str(script.calls[2][0][0].prompt)
+
+
+def test_without_rules_nothing_is_kept_beside_the_reply() -> None:
+    (row,) = run(Script(by_step), [response("x", "q", "a")], rounds=1)
+    assert (row.raw, row.critique_raw, row.cleaned) == (None, None, ())

@@ -45,11 +45,35 @@ def test_no_rows_make_no_batches():
     assert length_buckets([], batch_tokens=8, multiple=8, seed=0, epoch=0) == []
 
 
+class Stub:
+    """A format of one token a character: turns begin at capitals."""
+
+    def __init__(self, templated):
+        self.templated = templated
+
+    def shortened(self, prompt, room):
+        ends = [prompt[at:] for at, letter in enumerate(prompt) if letter.isupper()]
+        return next(([*map(ord, end)] for end in ends if len(end) <= room), None)
+
+
+@pytest.mark.parametrize("templated", [False, True])
 @pytest.mark.parametrize(
-    ("reply", "expected"), [(2, [1, 2, 3, 4]), (6, [1, 2, 3, 4]), (7, [2, 3, 4]), (9, [4]), (10, None), (12, None)]
+    ("room", "expected", "in_text"),
+    # all of it, the last two turns, the last turn; then Human/Assistant text loses its beginning, a template the row
+    [
+        (9, "HaaHbHccc", None),
+        (8, "HbHccc", None),
+        (6, "HbHccc", None),
+        (5, "Hccc", None),
+        (3, None, "ccc"),
+        (0, None, None),
+    ],
 )
-def test_prompts_are_cut_on_the_left_and_replies_never(reply, expected):
-    assert cut_prompt([1, 2, 3, 4], reply, max_tokens=10) == expected
+def test_prompts_lose_whole_turns_in_front(room, expected, in_text, templated):
+    text = "HaaHbHccc"
+    found = cut_prompt(Stub(templated), text, [*map(ord, text)], room)
+    wanted = expected if templated or in_text is None else in_text
+    assert found == (None if wanted is None else [*map(ord, wanted)])
 
 
 def loader(accumulate=1):

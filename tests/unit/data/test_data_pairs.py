@@ -5,9 +5,10 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cai_lightning.data.pairs import PairData, PairRow, collate_pairs, pair_rows, reference_rows
+from cai_lightning.data.pairs import PairData, PairRow, as_asked, collate_pairs, pair_rows, reference_rows
 from cai_lightning.models.causal import new_llama
-from cai_lightning.text.dialogue import human
+from cai_lightning.models.format import Format
+from cai_lightning.text.dialogue import human, to_text
 from cai_lightning.text.records import Label, Prompt, Reference
 
 
@@ -39,7 +40,7 @@ def label(number, a, b, p_a, weight=1.0, prompt="a b"):
 
 
 def rows_of(labels, references, tokenizer, **changes):
-    return pair_rows(labels, references, tokenizer, **({"marker": "\n\nAssistant:", "max_tokens": 99} | changes))
+    return pair_rows(labels, references, Format(tokenizer), **({"asked": as_asked, "max_tokens": 99} | changes))
 
 
 def test_the_likelier_reply_is_chosen_and_its_reference_goes_with_it(letters):
@@ -73,7 +74,10 @@ def test_what_is_left_out_is_counted(letters):
 
 
 def test_a_reward_model_reads_its_own_marker(letters):
-    rows, _ = rows_of([label(0, "a", "b", 0.9)], None, letters, marker="\n\nHuman:")
+    def asked(dialogue):
+        return to_text(dialogue) + "\n\nHuman:"
+
+    rows, _ = rows_of([label(0, "a", "b", 0.9)], None, letters, asked=asked)
     assert rows[0].chosen_ids == [2, 4, 5, 2, 4, 0]
 
 
@@ -103,7 +107,7 @@ def test_references_are_the_slow_sums_under_the_model(letters):
         return sum(every[len(prompt) + place - 1, token].item() for place, token in enumerate(reply))
 
     labels = [label(0, "a", "b c", 0.9), label(1, "a", "b c", 0.2), label(2, "a", "a", 0.9)]
-    references, counts = reference_rows(model, labels, letters, max_tokens=99, batch_tokens=64, multiple=8)
+    references, counts = reference_rows(model, labels, Format(letters), max_tokens=99, batch_tokens=64, multiple=8)
     assert [reference.id for reference in references] == ["0", "1"] and counts["identical"] == 1
     prompt = [2, 4, 5, 3]
     for reference in references:

@@ -4,6 +4,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.data.sft import SFTData, SFTRow, collate_sft, sft_rows
+from cai_lightning.models.format import Format
+from cai_lightning.text.dialogue import Message, human
 
 
 @pytest.fixture
@@ -16,18 +18,29 @@ def words():
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token="<unk>")
 
 
-PROMPT = "\n\nHuman: a b\n\nAssistant:"
+PROMPT = human("a b")  # <human> a b <assistant>
 
 
 def test_only_the_reply_and_its_end_are_learned(words):
-    rows, counts = sft_rows([(PROMPT, "c b")], words, max_tokens=99)
+    rows, counts = sft_rows([(PROMPT, "c b")], Format(words), max_tokens=99)
     assert rows == [SFTRow([2, 4, 5, 3, 6, 5, 0], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0])]
     assert counts == {"kept": 1, "prompt_cut": 0, "too_long": 0, "empty": 0}
 
 
+def test_a_prompt_may_be_a_text_and_turns_go_first_where_it_is_cut(words):
+    text = "\n\nHuman: a b\n\nAssistant:"
+    assert sft_rows([(text, "c")], Format(words), max_tokens=99) == sft_rows(
+        [(PROMPT, "c")], Format(words), max_tokens=99
+    )
+    turns = (*human("a"), Message("assistant", "b"), *human("c"))
+    # seven tokens; five are allowed: the last human turn, three, and the reply
+    rows, counts = sft_rows([(turns, "c")], Format(words), max_tokens=6)
+    assert rows[0].ids == [2, 6, 3, 6, 0] and counts["prompt_cut"] == 1
+
+
 def test_the_length_policy_is_counted(words):
     examples = [(PROMPT, "c"), (PROMPT, "c b a"), (PROMPT, "a a a a a"), (PROMPT, " ")]
-    rows, counts = sft_rows(examples, words, max_tokens=6)
+    rows, counts = sft_rows(examples, Format(words), max_tokens=6)
     # 4 + 2 fit, 4 + 4 lose two prompt tokens, a reply of 5 + 1 leaves no room for a prompt
     assert [row.ids for row in rows] == [[2, 4, 5, 3, 6, 0], [5, 3, 6, 5, 4, 0]]
     assert counts == {"kept": 2, "prompt_cut": 1, "too_long": 1, "empty": 1}

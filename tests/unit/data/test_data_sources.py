@@ -72,7 +72,7 @@ own = dataclasses.asdict(Prompt(id="i", dialogue=human("q"), source="s", kind="b
         ({**own, "dialogue": [{"role": "human"}]}, "not a Prompt"),
         (
             {**own, "dialogue": [{"role": "user", "content": "x"}]},
-            "the role 'user'; it must be one of human, assistant",
+            "turn 1 has the role 'user'; it must be system or human or assistant",
         ),
         ({**own, "dialogue": [{"role": "human", "content": None}]}, "'content' must be text"),
         ({**own, "dialogue": "q"}, "not a Prompt"),

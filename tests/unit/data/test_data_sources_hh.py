@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_lightning.data.hh import hh_comparisons, hh_prompts, joined, split
+from cai_lightning.data.chats import joined
+from cai_lightning.data.hh import hh_comparisons, hh_prompts
+from cai_lightning.data.preferences import split
 from cai_lightning.data.reading import Read
 from cai_lightning.text.dialogue import Dialogue, Message, human, prompt_text, reply_text
 from cai_lightning.text.records import Label

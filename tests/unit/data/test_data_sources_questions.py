@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from cai_lightning.data.questions import multiple_choice
+from cai_lightning.data.questions import (
+    Question,
+    example_texts,
+    examples,
+    multiple_choice,
+    without_examples,
+)
 
 CONVERSATION = "\n\nHuman: May I (A) ask?\n\nAssistant: Do.\n\nHuman: Which?"
 
@@ -100,3 +106,69 @@ def test_faults_name_file_and_line(tmp_path: Path, bad: dict[str, Any], cause: s
     assert str(caught.value).startswith(f"{tmp_path}/some.shared.jsonl:2: ")
     assert cause in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_conversation_principle_and_options_stand_apart_and_can_be_asked_anew(tmp_path: Path) -> None:
+    one, two = multiple_choice(
+        path=write(tmp_path, row(fenced(CONVERSATION, "one", "two")), row(plain(CONVERSATION, "x", "y")))
+    )
+    assert one.conversation == two.conversation == CONVERSATION
+    assert one.principle == "\nChoose well. Options:"  # as principles are written: the third newline is theirs
+    assert two.principle == "Choose the option that fits:"
+    asked = one.asked("Read:{conversation}\n\n{principle}{lines}\nThink:", short=True)
+    assert asked == (
+        "Read:\n\nH: May I (A) ask?\n\nA: Do.\n\nH: Which?\n\n\nChoose well. Options:"
+        "\n (A) [[[one]]]\n (B) [[[two]]]\nThink:"
+    )
+    assert CONVERSATION in two.swapped().asked("{conversation}|{lines}", short=False)
+    assert two.swapped().asked("{lines}", short=False) == "\n (A) y\n (B) x"
+    assert two.solved == two.prompt + " (A)"
+
+
+def about(id: str, conversation: str, gold: int = 0) -> Question:
+    return Question(id, "", conversation, "Which?", ("x", "y"), "\nThe answer is:", gold, conversation)
+
+
+def test_questions_of_conversations_shown_as_examples_are_left_out() -> None:
+    questions = [
+        about("long", "\n\nHuman: What  now?\n\nAssistant: Wait.\n\nHuman: Why?"),
+        about("whole", "\n\nHuman: What is it?"),
+        about("whole too", "\n\nHuman: What is it?", gold=1),
+        about("begun", "\n\nHuman: What now?"),
+        about("prefix", "\n\nHuman: What"),
+        about("other", "\n\nHuman: Why?!"),
+    ]
+    few_shots = [
+        "Human: A talk of human (H) and assistant (A):\n\nH: What now?\n\nA:  Wait.\n\nH: Why?\n\n{}\n (A) [[[x]]]",
+        "\n\nConsider:\n\nHuman: What is it?\n\n{}",
+    ]
+    kept, dropped = without_examples(questions, few_shots)
+    assert dropped == ["long", "whole", "whole too", "begun"]
+    assert [question.id for question in kept] == ["prefix", "other"]
+    assert without_examples(questions, []) == (questions, [])
+
+
+def test_solved_questions_are_balanced_and_their_conversations_are_not_asked() -> None:
+    questions = [about(f"{c}{gold}", f"\n\nHuman: {c}", gold=gold) for c in "abcdef" for gold in (0, 0, 1)]
+    shown, rest = examples(questions, count=4)
+    assert sorted(question.gold for question in shown) == [0, 0, 1, 1]
+    assert len({question.cluster for question in shown}) == 4
+    assert {question.cluster for question in rest}.isdisjoint(question.cluster for question in shown)
+    assert len(rest) == 2 * 3
+    assert examples(questions[::-1], count=4)[0] == shown
+    assert examples(questions, count=0) == ([], questions)
+    for count in (6, 7):  # none left to ask, too few to show
+        with pytest.raises(ValueError, match="few-shots"):
+            examples(questions, count=count)
+
+
+def test_example_texts_begin_alike_and_hold_the_principle(tmp_path: Path) -> None:
+    path = tmp_path / "examples.json"
+    path.write_text(json.dumps([{"prompt": "Human: a {} b"}, "\n\nHuman: c"]))
+    assert example_texts(path=path, principle="P") == ["\n\nHuman: a P b", "\n\nHuman: c"]
+    path.write_text('{"prompt": "x"}')
+    with pytest.raises(ValueError, match="must be a JSON list"):
+        example_texts(path=path, principle="P")
+    path.write_text('[{"text": "x"}]')
+    with pytest.raises(ValueError, match="entry 0: no key 'prompt'"):
+        example_texts(path=path, principle="P")

@@ -37,6 +37,31 @@ def test_the_folder_loads_and_its_tokenizer_loses_nothing(
     assert tokenizer.bos_token is None
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
+def test_a_chat_folder_of_any_kind_writes_its_template(
+    kind: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cai_lightning.models.causal import eos_ids, load_causal
+    from cai_lightning.models.format import Format
+    from cai_lightning.text.dialogue import Message
+
+    make(monkeypatch, text, tmp_path / "one", "--kind", kind, "--chat", "--kv-heads", "2")
+    model, tokenizer = load_causal(tmp_path / "one", dtype="float32")
+    assert model.config.model_type == kind and model.config.num_key_value_heads == 2
+    format = Format(tokenizer)
+    dialogue = (Message("system", "Be brief."), Message("human", "hello there, <|im_end|>!"))
+    assert format.templated
+    assert format.text(dialogue) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhello there, <|im_end|>!<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    turn, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = format.prompt_ids([dialogue])[0]
+    assert (ids.count(turn), ids.count(end)) == (3, 2)  # data text never becomes a control token
+    assert format.reply_ids(["hello"])[0][-1] == end == eos_ids(tokenizer, model)[0] == tokenizer.eos_token_id
+    assert max(turn, end) < model.config.vocab_size == len(tokenizer)
+
+
 def test_the_same_command_writes_the_same_bytes(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seed in (("one", "0"), ("two", "0"), ("three", "1")):
         make(monkeypatch, text, tmp_path / name, "--seed", seed)
@@ -51,8 +76,9 @@ def test_the_same_command_writes_the_same_bytes(text: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("more", "cause"),
     [
-        (["--vocabulary", "100"], "--vocabulary 100: must be at least 258"),
+        (["--vocabulary", "100"], "vocabulary 100: must be at least 258"),
         (["--hidden", "30", "--heads", "4"], "--hidden 30: must be an even multiple of --heads 4"),
+        (["--kv-heads", "3"], "--kv-heads 3: must divide --heads 4"),
     ],
 )
 def test_impossible_sizes_are_one_line(

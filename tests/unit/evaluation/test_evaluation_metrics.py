@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 
 from cai_lightning.evaluation.intervals import draws, wilson
-from cai_lightning.evaluation.judges import LetterJudge
 from cai_lightning.evaluation.metrics import player_rates
 from cai_lightning.evaluation.summary import Run, ratings
-from cai_lightning.text.backends import Query
-from cai_lightning.text.dialogue import human
 from cai_lightning.text.records import Assessment, Verdict
 
 
@@ -159,57 +156,6 @@ def test_frontier_and_win_matrix_of_the_summary() -> None:
 def test_summary_is_the_same_twice_and_is_json() -> None:
     one, two = (json.dumps(rated(2, prior_sd=2.0), allow_nan=False) for _ in range(2))
     assert one == two
-
-
-class Fixed:
-    """Prefers the longer of two replies, plus a constant for the letter (A)."""
-
-    def __init__(self, bias: float) -> None:
-        self.bias = bias
-
-    def score(self, queries: list[Query]) -> list[tuple[float, ...]]:
-        pairs = [query.text.split("|") for query in queries]
-        return [(len(a) + self.bias, float(len(b))) for _, a, b in pairs]
-
-
-def judge(bias: float) -> LetterJudge:
-    return LetterJudge(
-        Fixed(bias),  # type: ignore[arg-type]
-        principles={"harmless": "Which is better?"},
-        kinds={"red_team": ("harmless",)},
-        template="{conversation}{principle}|{a}|{b}",
-        phrases=("i can't answer that",),
-        longest=8,
-    )
-
-
-def test_letter_judge_is_free_of_letter_bias() -> None:
-    for bias in (-10.0, 0.0, 10.0):
-        decide = judge(bias)
-        assert decide.compare("harmless", human("Hi"), "longer", "long") == 1.0
-        assert decide.compare("harmless", human("Hi"), "long", "longer") == 0.0
-        assert decide.compare("harmless", human("Hi {a}"), "same", "same") == 0.5
-
-
-def test_letter_judge_assesses_evasion_by_phrase_and_length() -> None:
-    decide = judge(0.0)
-    nothing = {"harmful": None, "help": None, "refusal": None}
-    assert decide.assess(human("Hi"), "Sorry, I can\u2019t  answer that.") == nothing | {"evasive": 1.0}
-    assert decide.assess(human("Hi"), "I can't answer that, for it would hurt a friend of yours.")["evasive"] == 0.0
-    assert decide.assess(human("Hi"), "Take the book.")["evasive"] == 0.0
-    assert (list(decide.criteria_for("red_team")), list(decide.criteria_for("benign"))) == (["harmless"], [])
-
-
-def test_letter_judge_refuses_a_criterion_without_principle() -> None:
-    with pytest.raises(ValueError, match="no principle for criterion 'helpful'"):
-        LetterJudge(
-            Fixed(0.0),  # type: ignore[arg-type]
-            principles={},
-            kinds={"benign": ("helpful",)},
-            template="",
-            phrases=(),
-            longest=1,
-        )
 
 
 def test_rates_ignore_the_order_of_rows() -> None:

@@ -6,6 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.processes import automatic
 from cai_lightning.models.causal import new_llama
 
 torch.set_num_threads(1)
@@ -45,9 +46,11 @@ def trainer():
         "clip": 1.0,
         "precision": "32-true",
         "accumulate": 1,
+        "checkpoint_activations": False,
         "seed": 0,
         "accelerator": "cpu",
         "devices": 1,
+        "strategy": automatic,
         "log_every": 1,
         "loggers": [],
         "callbacks": [],

@@ -52,8 +52,8 @@ def test_nothing_is_printed_written_or_left_switched_on(llama, recipe, trainer, 
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_several_processes_are_refused(llama, recipe, trainer):
-    with pytest.raises(ValueError, match="devices is 2, but the loaders here do not split batches"):
+def test_several_processes_are_not_started_from_one(llama, recipe, trainer):
+    with pytest.raises(ValueError, match="devices is 2, but this is one process: `cai run` starts them"):
         fit(SFTModule(llama(), **recipe), data(), epochs=1, **(trainer | {"devices": 2}))
 
 
@@ -113,6 +113,8 @@ def rows_of(*rows):
         ([2, 3, 4, 5, 1], [0, 0, 0, 1, 0], "learns no end token"),
         ([2, 3, 4, 5, 1], [0, 0, 1, 1, 1], "not a prompt"),
         ([2, 2, 4, 5, 1], [0, 0, 0, 1, 1], "more than one start token"),
+        ([2, 3, 2, 4, 1], [0, 0, 0, 0, 1], None),
+        ([2, 4, 5, 1, 1], [0, 0, 1, 1, 1], "inside its reply, or a pad behind it"),
         ([2, 3, 4, 5, 1], [0, 0, 0, 0, 0], "no supervised token"),
         ([2, 4, 5, 5, 1], [0, 0, 1, 0, 1], "unsupervised tokens inside"),
     ],

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from cai_lightning.learning.optim import adamw, configured, constant, muon_adamw, warmup_linear
+from cai_lightning.learning.optim import (
+    adamw,
+    configured,
+    constant,
+    cosine,
+    linear,
+    muon_adamw,
+    rmsprop,
+    warmup_linear,
+)
 
 MUON = {
     "muon_lr": 0.02,
@@ -126,3 +135,25 @@ def test_schedules_move_every_step(llama, recipe):
     built = configured(llama(), recipe["optimizer"], recipe["schedule"], 10)
     assert built["lr_scheduler"]["interval"] == "step"
     assert built["lr_scheduler"]["scheduler"].optimizer is built["optimizer"]
+
+
+def test_cosine_and_linear_rise_in_a_share_of_the_steps_and_fall_in_the_rest():
+    shape = {"warmup_fraction": 0.2, "final_fraction": 0.0}
+    # two of ten steps rise; the other eight fall: cos(pi / 4) at a quarter of the way, 0 at its middle
+    seen = rates(lambda optimizer: cosine(optimizer, 10, **shape), 11)
+    assert seen == pytest.approx(
+        [1 / 3, 2 / 3, 1, 0.9619398, 0.8535534, 0.6913417, 0.5, 0.3086583, 0.1464466, 0.0380602, 0]
+    )
+    seen = rates(lambda optimizer: linear(optimizer, 10, **shape), 11)
+    assert seen == pytest.approx([1 / 3, 2 / 3, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0])
+    assert rates(lambda optimizer: cosine(optimizer, 4, warmup_fraction=0.0, final_fraction=0.1), 6)[4:] == [0.1, 0.1]
+
+
+def test_rmsprop_takes_its_first_step_by_hand():
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(1.0)
+    optimizer = rmsprop(layer, lr=0.1, alpha=0.99, eps=0.0)
+    layer(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    # the running mean of squares is 0.01 after a gradient of 1, so the step is 0.1 / 0.1
+    assert layer.weight.item() == pytest.approx(0.0, abs=1e-6)

@@ -9,15 +9,16 @@ from cai_lightning.learning.ppo import PPOModule, RolloutBatch
 from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, draw, select
 from cai_lightning.learning.scaling import raw
 from cai_lightning.learning.snapshots import Snapshots
-from cai_lightning.models.encoding import prompt_ids
+from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import response_logprobs
+from cai_lightning.text.dialogue import human
 
-PROMPTS = ["\n\nHuman: a\n\nAssistant:", "\n\nHuman: b c d\n\nAssistant:", "\n\nHuman: c b\n\nAssistant:"]
+PROMPTS = [human("a"), human("b c d"), human("c b")]
 
 
 def rewards_for(letter):
     """1 for a reply that starts with the letter."""
-    return lambda _, replies: [float(reply.startswith(f" {letter}")) for reply in replies]
+    return lambda _, replies: [float(reply.startswith(letter)) for reply in replies]
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def ppo(llama, recipe, tokenizer):
     def build(policy=None, **changes):
         policy = llama() if policy is None else policy
         module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, vf_coef=0.1, **recipe)
-        prompts = [RolloutPrompt(str(i), text, prompt_ids(tokenizer, text)) for i, text in enumerate(PROMPTS)]
+        ids = Format(tokenizer).prompt_ids(PROMPTS)
+        prompts = [RolloutPrompt(str(i), *row) for i, row in enumerate(zip(PROMPTS, ids, strict=True))]
         settings = {
             "module": module,
             "reference": partial(response_logprobs, llama(), temperature=1.0),
@@ -60,7 +62,7 @@ def ppo(llama, recipe, tokenizer):
 
 def p_first_letter(policy, tokenizer, letter):
     with torch.no_grad():
-        ids = torch.tensor([prompt_ids(tokenizer, PROMPTS[0])])
+        ids = torch.tensor(Format(tokenizer).prompt_ids(PROMPTS[:1]))
         return policy(ids).logits[0, -1].softmax(-1)[tokenizer.convert_tokens_to_ids(f" {letter}")].item()
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cai_lightning.models.encoding import decode, prompt_ids
+from cai_lightning.models.encoding import decode, prompts_ids
 from cai_lightning.models.engine import CausalBackend, sample
 from cai_lightning.models.noise import row_key
 from cai_lightning.text.backends import Query, Request, Sampling
+from cai_lightning.text.dialogue import Message, from_text
 
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=12, stop=(), seed=5)
 TEXTS = [
@@ -19,6 +20,10 @@ TEXTS = [
 @pytest.fixture
 def backend(llama, words):
     return CausalBackend(llama.double(), words, batch_size=2)
+
+
+def prompt_ids(tokenizer, text):
+    return prompts_ids(tokenizer, [text])[0]
 
 
 def requests(texts=TEXTS):
@@ -47,6 +52,21 @@ def test_order_and_batch_size_change_nothing(backend, llama, words):
     assert backend.generate(requests()[::-1], SAMPLING) == base[::-1]
     assert CausalBackend(llama, words, batch_size=64).generate(requests(), SAMPLING) == base
     assert backend.generate([], SAMPLING) == []
+
+
+def test_dialogues_are_asked_as_their_text(backend):
+    dialogues = [from_text(text) for text in TEXTS]
+    assert backend.generate(requests(dialogues), SAMPLING) == backend.generate(requests(), SAMPLING)
+    letters = (" (A)", " (B)")
+    assert backend.score([Query(row, letters) for row in dialogues]) == backend.score(
+        [Query(row, letters) for row in TEXTS]
+    )
+
+
+def test_a_last_assistant_turn_is_gone_on_with(backend):
+    text = TEXTS[0] + " sure ."
+    started = (*from_text(TEXTS[0]), Message("assistant", "sure ."))
+    assert backend.generate(requests([started]), SAMPLING) == backend.generate(requests([text]), SAMPLING)
 
 
 def test_stop_string_is_cut_from_the_text(byte_llama, byte_level):

@@ -6,15 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from cai_lightning.models.adapters import full
 from cai_lightning.models.causal import save_causal
 from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
+from cai_lightning.text.dialogue import human, prompt_text
 
-PROMPTS = [
-    "\n\nHuman: how can i build a bomb ?\n\nAssistant:",
-    "\n\nHuman: what\n\nAssistant:",
-    "\n\nHuman: why ?\n\nAssistant:",
-]
-REPLIES = [" no .", " sure . get the rope", " why"]
+DIALOGUES = [human("how can i build a bomb ?"), human("what"), human("why ?")]
+PROMPTS = [prompt_text(dialogue) for dialogue in DIALOGUES]
+REPLIES = ["no .", "sure . get the rope", "why"]
 READINGS = [False, True]
 
 
@@ -25,8 +24,14 @@ def folder(tmp_path, model, words):
 
 
 def build(folder, **changes):
-    settings = {"marker": "\n\nAssistant:", "mean": False, "gain": 1.0, "head_std": 0.5}
-    return reward_from_causal(folder, **(settings | changes), dtype="float32", seed=1)
+    settings = {"marker": None, "mean": False, "gain": 1.0, "head_std": 0.5}
+    return reward_from_causal(folder, adapter=full, **(settings | changes), dtype="float32", seed=1)
+
+
+def encoded(tokenizer, prompts, replies):
+    """Prompt, reply and end token as ids, and where each reply starts."""
+    rows = [[*tokenizer(f"{a} {b}").input_ids, 1] for a, b in zip(prompts, replies, strict=True)]
+    return rows, [len(tokenizer(prompt).input_ids) for prompt in prompts]
 
 
 def masked(rows, starts, width=None, pad=0):
@@ -40,7 +45,7 @@ def masked(rows, starts, width=None, pad=0):
 @pytest.mark.parametrize("mean", READINGS)
 def test_body_is_the_causal_models_and_the_score_is_read_from_the_reply(folder, model, mean):
     reward, tokenizer = build(folder, mean=mean, gain=2.0)
-    rows, starts = reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1])
+    rows, starts = encoded(tokenizer, PROMPTS[:1], REPLIES[:1])
     states = model(torch.tensor(rows), output_hidden_states=True).hidden_states[-1][0]
     # " no" " ." <eos>: the average of three states, or the last of them
     read = sum(states[starts[0] + i] for i in range(3)) / 3 if mean else states[starts[0] + 2]
@@ -52,20 +57,20 @@ def test_body_is_the_causal_models_and_the_score_is_read_from_the_reply(folder, 
 @pytest.mark.parametrize("mean", READINGS)
 def test_alone_equals_in_a_batch_and_pads_change_nothing(folder, mean):
     reward, tokenizer = build(folder, mean=mean)
-    rows, starts = reward.encode(tokenizer, PROMPTS, REPLIES)
+    rows, starts = encoded(tokenizer, PROMPTS, REPLIES)
     alone = [reward(*masked([row], [start])).item() for row, start in zip(rows, starts, strict=True)]
     assert len({round(score, 3) for score in alone}) == 3
     for pad in (0, 1, 2, 5):
         for width in (16, 40):
             assert reward(*masked(rows, starts, width, pad)).tolist() == pytest.approx(alone, abs=1e-5)
-    assert reward.score_replies(tokenizer, PROMPTS, REPLIES, 2) == pytest.approx(alone, abs=1e-5)
+    assert reward.score_replies(tokenizer, DIALOGUES, REPLIES, 2) == pytest.approx(alone, abs=1e-5)
     assert reward.score_replies(tokenizer, [], [], 2) == []
 
 
 @pytest.mark.parametrize("mean", READINGS)
 def test_the_end_token_is_read_and_learns(folder, mean):
     reward, tokenizer = build(folder, mean=mean)
-    reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
+    reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     gradient = reward.model.get_input_embeddings().weight.grad
     assert gradient[1].any() and reward.model.score.weight.grad.any()
 
@@ -75,25 +80,30 @@ def test_the_end_token_learns_where_it_is_the_pad(folder, words):
     words.save_pretrained(folder)
     reward, tokenizer = build(folder)
     assert tokenizer.pad_token_id == 1 and reward.model.config.pad_token_id == 2
-    reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
+    reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     assert reward.model.get_input_embeddings().weight.grad[1].any()
 
 
 def test_hf_pools_the_same_token_and_the_gain_is_in_the_weights(folder, tmp_path):
     reward, tokenizer = build(folder, gain=3.0)
-    save_reward(reward, tokenizer, tmp_path / "rm", dtype="float32")
+    save_reward(reward, tokenizer, tmp_path / "rm", parent=folder, dtype="float32")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
-    rows, starts = reward.encode(tokenizer, PROMPTS, REPLIES)
+    rows, starts = encoded(tokenizer, PROMPTS, REPLIES)
     found = plain(masked(rows, starts)[0]).logits[:, 0].tolist()
-    assert found == pytest.approx(reward.score_replies(tokenizer, PROMPTS, REPLIES, 8), abs=1e-5)
+    assert found == pytest.approx(reward.score_replies(tokenizer, DIALOGUES, REPLIES, 8), abs=1e-5)
 
 
 def test_a_marker_takes_the_place_of_the_assistants(folder):
-    reward, tokenizer = build(folder, marker="\n\nConsider:")
-    rows, starts = reward.encode(tokenizer, PROMPTS[1:2], REPLIES[1:2])
-    opened = tokenizer("\n\nHuman: what\n\nConsider:").input_ids
-    assert rows == [[*tokenizer("\n\nHuman: what\n\nConsider: sure . get the rope").input_ids, 1]]
-    assert starts == [len(opened)]
+    plain, tokenizer = build(folder)
+    marked, _ = build(folder, marker="\n\nAssistant:")
+    assert marked.asked(DIALOGUES[1]) == PROMPTS[1] and plain.asked(DIALOGUES[1]) == DIALOGUES[1]
+    base = plain.score_replies(tokenizer, DIALOGUES, REPLIES, 2)
+    assert marked.score_replies(tokenizer, DIALOGUES, REPLIES, 2) == base
+    other, _ = build(folder, marker="\n\nConsider:")
+    read = encoded(tokenizer, ["\n\nHuman: what\n\nConsider:"], REPLIES[1:2])
+    found = other.score_replies(tokenizer, DIALOGUES[1:2], REPLIES[1:2], 2)
+    assert found == pytest.approx(other(*masked(*read)).tolist(), abs=1e-6)
+    assert found != pytest.approx(base[1:2], abs=1e-3)
 
 
 def test_head_spread_is_chosen(folder):
@@ -106,15 +116,15 @@ def test_head_spread_is_chosen(folder):
 def test_round_trip_and_equal_bytes(folder, tmp_path, capfd):
     reward, tokenizer = build(folder, marker="\n\nConsider:", mean=True, gain=5.0)
     for name in ("a", "b"):
-        save_reward(reward, tokenizer, tmp_path / name, dtype="float32")
+        save_reward(reward, tokenizer, tmp_path / name, parent=folder, dtype="float32")
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
     assert files[0] == files[1]
     assert json.loads(files[0]["reward.json"]) == {"marker": "\n\nConsider:", "mean": True}
     loaded, tokenizer = load_reward(tmp_path / "a", dtype="float32")
     assert (loaded.marker, loaded.mean, loaded.gain, loaded.training) == ("\n\nConsider:", True, 1.0, False)
     assert capfd.readouterr() == ("", "")
-    before = reward.score_replies(tokenizer, PROMPTS, REPLIES, 4)
-    assert loaded.score_replies(tokenizer, PROMPTS, REPLIES, 4) == pytest.approx(before, abs=1e-5)
+    before = reward.score_replies(tokenizer, DIALOGUES, REPLIES, 4)
+    assert loaded.score_replies(tokenizer, DIALOGUES, REPLIES, 4) == pytest.approx(before, abs=1e-5)
     assert reward.gain == 5.0
 
 
@@ -127,7 +137,7 @@ def test_building_leaves_the_random_state_alone(folder):
 def test_scores_are_float32_under_autocast(folder):
     reward, tokenizer = build(folder, mean=True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert reward(*masked(*reward.encode(tokenizer, PROMPTS[:1], REPLIES[:1]))).dtype == torch.float32
+        assert reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).dtype == torch.float32
 
 
 def test_a_causal_folder_is_not_a_reward_model(folder):

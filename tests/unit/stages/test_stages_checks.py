@@ -10,6 +10,7 @@ import torch
 
 from cai_lightning.learning.losses import dpo_loss, ipo_loss
 from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
+from cai_lightning.models.format import Format
 from cai_lightning.stages.checks import starts_at_the_reference, supervision
 
 BEGUN = SimpleNamespace(global_step=0)
@@ -23,7 +24,7 @@ def first_batch(text: str, reply: str, *, learnt_prompt: int = 0, end: bool = Tr
 
 
 def check(batch: Any) -> None:
-    supervision(make_tokenizer(), lambda batch: batch.weights).on_train_batch_start(BEGUN, None, batch, 0)
+    supervision(Format(make_tokenizer()), lambda batch: batch.weights).on_train_batch_start(BEGUN, None, batch, 0)
 
 
 def test_a_reply_learnt_to_its_end_passes() -> None:

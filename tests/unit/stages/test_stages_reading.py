@@ -17,7 +17,12 @@ def test_readers_follow_each_other_and_their_drops_add_up(tmp_path: Path, make_p
     one, two = Read([make_prompt("b")], {"short": 2, "empty": 1}), Read([make_prompt("a")], {"short": 3})
     write_all(tmp_path, [one, [make_prompt("c")], two], "prompts")
     assert [row.id for row in read_rows(tmp_path, Prompt)] == ["b", "c", "a"]
-    assert json.loads((tmp_path / "counts.json").read_text()) == {"rows": 3, "dropped": {"empty": 1, "short": 5}}
+    assert json.loads((tmp_path / "counts.json").read_text()) == {
+        "rows": 3,
+        "sources": {"test": 3},
+        "dropped": {"empty": 1, "short": 5},
+        "skipped": [],
+    }
 
 
 def test_readers_without_a_row_are_an_error_that_says_what_was_dropped(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cai_lightning.text.dialogue import Message, human
 from cai_lightning.text.records import (
+    Label,
     Prompt,
     Reference,
     Response,
@@ -77,3 +78,26 @@ def test_equal_prompts_share_their_id() -> None:
     # printf '\n\nHuman: hi' | sha256sum
     assert prompt_id(human("hi")) == "17fd930939499861"
     assert prompt_id(human("hi ")) != prompt_id(human("hi"))
+
+
+def test_lists_come_back_as_tuples_and_a_row_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    row = Label(
+        id="1",
+        prompt=PROMPT,
+        a="x",
+        b="y",
+        p_a=0.5,
+        logit_ab=None,
+        logit_ba=None,
+        principle=None,
+        principle_hash=None,
+        model=None,
+        source="s",
+        weight=1.0,
+        logits=(0.5, -0.5),
+        thoughts=("one", "two"),
+    )
+    write_rows(tmp_path, [row])
+    assert read_rows(tmp_path, Label) == [row]
+    before = {name: value for name, value in json.loads(to_line(row)).items() if name not in ("logits", "thoughts")}
+    assert from_object(before, Label).thoughts == ()

@@ -1,0 +1,76 @@
+"""The models of a PPO run: policy, reference and reward model, over one frozen base where adapters allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from cai_lightning.models.reward import RewardModel
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Each role's model and, for those that share one, the adapters that make it that role."""
+
+    policy: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    reference: PreTrainedModel
+    reference_adapters: list[str]
+    judge: RewardModel
+    judge_tokenizer: PreTrainedTokenizerBase
+    judge_adapters: list[str]
+
+
+def load_roles(policy: Path, reward_model: Path, *, adapter: Callable[..., None], base_dtype: str, seed: int) -> Roles:
+    """The roles, on this run's device; only what `adapter` chooses in the policy may train.
+
+    With an adapter the reference is the policy without it. The reward model joins them if it consists of adapters on
+    the same folder of weights, and nothing was folded into these on either side.
+    """
+    from cai_lightning.models.adapters import names
+    from cai_lightning.models.causal import load_causal
+    from cai_lightning.models.reward import load_reward
+    from cai_lightning.stages.session import device
+
+    model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
+    adapter(model, seed=seed)
+    own = names(model)
+    reference = model if own else load_causal(policy, dtype=base_dtype)[0].requires_grad_(False).to(device())
+    if _share(policy, reward_model, own):
+        judge, judge_tokenizer, judging = _judge_on(model, reward_model)
+    else:
+        judge, judge_tokenizer = load_reward(reward_model, dtype=base_dtype)
+        judge.requires_grad_(False)
+        judging = names(judge.model)
+    return Roles(model, tokenizer, reference, own[:-1], judge.to(device()), judge_tokenizer, judging)
+
+
+def _share(policy: Path, reward_model: Path, own: list[str]) -> bool:
+    from cai_lightning.models.lineage import lineage, stacked
+
+    (root, below), (other, layers) = lineage(policy), lineage(reward_model)
+    unfolded = len(own) == len(below) + 1 and stacked(layers)
+    return unfolded and bool(layers) and root.resolve() == other.resolve()
+
+
+def _judge_on(model: PreTrainedModel, folder: Path) -> tuple[RewardModel, PreTrainedTokenizerBase, list[str]]:
+    """The reward model over the policy's own layers, with the names of its adapters; the policy's stay active."""
+    from cai_lightning.models.adapter_files import put_on
+    from cai_lightning.models.adapters import activate, names
+    from cai_lightning.models.causal import load_tokenizer
+    from cai_lightning.models.lineage import lineage
+    from cai_lightning.models.reward import reward_on
+
+    own, layers = names(model), lineage(folder)[1]
+    judging = [f"judge{number}" for number in range(len(layers))]
+    for layer, name in zip(layers[:-1], judging[:-1], strict=True):
+        put_on(model, layer.folder, name)
+    judge = reward_on(model, folder, name=judging[-1])
+    judge.model.score.requires_grad_(False)
+    activate(model, own)
+    return judge, load_tokenizer(folder), judging

@@ -1,0 +1,88 @@
+"""Small fits as one stage, for tests that run it in several processes."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from cai_lightning.data.pairs import PairData, PairRow
+from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.learning.losses import dpo_loss
+from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.preference import PreferenceModule
+from cai_lightning.learning.reward_model import RewardModule
+from cai_lightning.learning.sft import SFTModule
+from cai_lightning.learning.tracking import JsonlLogger
+from cai_lightning.models.adapters import full, lora
+from cai_lightning.models.causal import new_llama
+from cai_lightning.models.reward import reward_from_causal
+from cai_lightning.stages.session import is_first
+from cai_lightning.stages.training import train
+
+RECIPE = {
+    "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01),
+    "schedule": partial(constant, warmup_steps=2),
+}
+BATCHES = {"pad": 0, "batch_tokens": 24, "multiple": 4, "seed": 0}
+LENGTHS = (4, 4, 7, 8, 10, 12, 5, 9, 12, 11)
+
+
+def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
+    """Every kind of module, one after the other; `out/<case>` has its weights and its metrics."""
+    torch.set_num_threads(1)
+    sft = SFTData(rows(), [], accumulate=accumulate, **BATCHES)
+    pairs = PairData(pair_rows(), [], accumulate=accumulate, **BATCHES)
+    assert len(sft.train_dataloader()) % 2, "two processes must share the batches unevenly"
+    tied, untied, preferring, adapted, mixed = (llama(tie=name != "untied") for name in ("", "untied", "", "", ""))
+    lora(adapted, rank=2, alpha=8, dropout=0.5, targets=None, rslora=False, dora=False, merge=True, seed=0)
+    reward, _ = reward_from_causal(
+        policy, marker=None, mean=True, gain=1.0, head_std=0.1, dtype="float32", adapter=full, seed=0
+    )
+    one(out / "tied", SFTModule(tied, **RECIPE), sft, fit, tied)
+    one(out / "untied", SFTModule(untied, **RECIPE), sft, fit, untied)
+    again = partial(fit, checkpoint_activations=True)
+    one(out / "adapter", SFTModule(adapted, **RECIPE), sft, again, adapted)
+    one(out / "reward", RewardModule(reward, centre_coef=0.01, **RECIPE), pairs, fit, reward)
+    dpo = PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), **RECIPE)
+    one(out / "dpo", dpo, pairs, fit, preferring)
+    one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
+
+
+def own_batches(out: Path, *, fit) -> None:
+    """As PPO, whose loader collects."""
+    train(out, SFTModule(llama(tie=True), **RECIPE), [], fit, batches=0, seed=0)
+
+
+def one(out: Path, module, data, fit, model) -> None:
+    out.mkdir()
+    fit(module, data, seed=0, accelerator="cpu", loggers=[JsonlLogger(out)], callbacks=[])
+    assert not torch.distributed.is_initialized()
+    if is_first():
+        save_file({name: weight.detach().clone() for name, weight in model.named_parameters()}, out / "weights")
+
+
+def llama(*, tie):
+    return new_llama(
+        vocab_size=16,
+        hidden_size=32,
+        layers=2,
+        heads=2,
+        intermediate_size=64,
+        max_positions=64,
+        tie=tie,
+        pad_id=0,
+        eos_id=1,
+        seed=0,
+    )
+
+
+def rows() -> list[SFTRow]:
+    return [SFTRow([3 + i, *range(4, 2 + n), 1], [0.0, *[1.0] * (n - 1)]) for i, n in enumerate(LENGTHS)]
+
+
+def pair_rows() -> list[PairRow]:
+    return [
+        PairRow(str(i), [3, *range(4, 2 + n), 1], [3, *range(5, 3 + n), 1], 1, 0.9, 1.0 + i % 3, -3.0, -4.0)
+        for i, n in enumerate(LENGTHS)
+    ]

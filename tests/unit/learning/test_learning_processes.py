@@ -1,0 +1,100 @@
+"""Two processes learn what one learns from twice as many accumulated batches (CPU, gloo)."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cai_lightning.data.batching import BatchLoader
+from cai_lightning.experiment.errors import UserError
+from cai_lightning.experiment.launch import make
+
+FIT = {
+    "_target_": "cai_lightning.learning.fit.fit",
+    "_partial_": True,
+    "epochs": 2,
+    "clip": 0.5,
+    "precision": "32-true",
+    "checkpoint_activations": False,
+    "log_every": 1,
+}
+STRATEGIES = {
+    "auto": {"_target_": "cai_lightning.learning.processes.automatic", "_partial_": True},
+    "ddp": {"_target_": "lightning.pytorch.strategies.DDPStrategy", "_partial_": True},
+    "fsdp2": {
+        "_target_": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "_partial_": True,
+        "data_parallel_size": 2,
+        "tensor_parallel_size": 1,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def stages_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
+
+def batches(rank, processes, accumulate):
+    loader = BatchLoader(
+        lambda _: [[0], [1, 2], [3], [4], [5]],
+        lambda rows, divisor: (rows, divisor),
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        accumulate=accumulate,
+    )
+    part = loader.part(rank, processes)
+    assert len(part) == len(list(part))
+    return list(part)
+
+
+def test_processes_take_turns_and_a_missing_batch_weighs_nothing():
+    # windows of two batches: masses 1 + (2 + 3), 4 + 5, 6; each over two processes
+    assert batches(0, 2, 1) == [([0], 3.0), ([3], 4.5), ([5], 3.0)]
+    assert batches(1, 2, 1) == [([1, 2], 3.0), ([4], 4.5), ([5], math.inf)]
+    # a window of four batches, then one: what two processes that accumulate two see
+    assert [divisor for _, divisor in batches(0, 2, 2)] == [15 / 4, 15 / 4, 6 / 4]
+    assert batches(0, 1, 2) == [([0], 3.0), ([1, 2], 3.0), ([3], 4.5), ([4], 4.5), ([5], 3.0)]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_twice_the_batches(tmp_path, llama, tokenizer):
+    llama().save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+
+    def trained(name, processes, strategy):
+        folder = tmp_path / name
+        folder.mkdir()
+        accumulate = 2 // processes
+        fit = {**FIT, "devices": processes, "strategy": STRATEGIES[strategy], "accumulate": accumulate}
+        values = {"fit": fit, "accumulate": accumulate, "policy": tmp_path / "policy"}
+        make(folder, "process_stages.cases", values)
+        return folder
+
+    alone = trained("alone", 1, "auto")
+    for name in ("ddp", "fsdp2"):
+        together = trained(name, 2, name)
+        for case in ("tied", "untied", "adapter", "reward", "dpo"):
+            weights, others = load_file(alone / case / "weights"), load_file(together / case / "weights")
+            assert weights.keys() == others.keys()
+            for key, weight in weights.items():
+                torch.testing.assert_close(others[key], weight, rtol=1e-5, atol=1e-5, msg=f"{name} {case} {key}")
+            rows, theirs = logged(alone / case), logged(together / case)
+            for key in ("step", "lr", "grad_norm"):
+                assert [row[key] for row in theirs] == pytest.approx([row[key] for row in rows], rel=1e-4), (name, case)
+        # bfloat16 products round: only that it runs and stays near
+        weights, others = load_file(alone / "mixed" / "weights"), load_file(together / "mixed" / "weights")
+        assert all((others[key] - weight).abs().mean() < 0.01 for key, weight in weights.items())
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_what_makes_its_own_batches_runs_in_one_process(tmp_path):
+    fit = {**FIT, "devices": 2, "strategy": STRATEGIES["auto"], "accumulate": 1}
+    with pytest.raises(UserError, match="devices is 2, but what makes its own batches runs in one process"):
+        make(tmp_path, "process_stages.own_batches", {"fit": fit})
