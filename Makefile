@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format pretrain clean help
+.PHONY: demo test check format pretrain interop clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,12 @@ pretrain: $(STAMP) ## make the weights that ship with the package anew (about te
 	$(BIN)/cai run experiment=base
 	rm -rf cai_lightning/microworld/weights
 	cp -r outputs/latest/weights cai_lightning/microworld/weights
+
+interop: $(STAMP) ## TRL and lm_eval, in an environment of their own, on what `cai export` writes
+	$(PYTHON) -m venv $(VENV)/interop
+	$(VENV)/interop/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  torch transformers peft datasets accelerate trl==1.16.0 lm_eval==0.4.13
+	CAI_TRL_PYTHON=$(abspath $(VENV))/interop/bin/python $(RUN) $(BIN)/python -m pytest tests/unit/commands/test_commands_interop.py
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)

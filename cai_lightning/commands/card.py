@@ -30,6 +30,7 @@ text = tokenizer.apply_chat_template(messages, tokenize=False){cut}
 score = pipeline("text-classification", model=model, tokenizer=tokenizer)
 print(score(text, add_special_tokens=False))  # the template has written them; the raw score, larger is better
 """
+_ONE_LABEL = ', num_labels=1, problem_type="regression", pad_token_id=tokenizer.pad_token_id'
 _PLAIN = "model = {auto}.from_pretrained(path)\n"
 _PEFT = "model = PeftModel.from_pretrained({auto}.from_pretrained({base}), path)\n"
 
@@ -82,8 +83,7 @@ def root(result: Result) -> Result:
 
 def base_on_hub(result: Result) -> str | None:
     """The hub id that the weights go back to, or None where they came from a folder or from scratch."""
-    recipe: Any = root(result).manifest.get("recipe", {})
-    found = recipe.get("hub_id") or (recipe.get("path") if isinstance(recipe.get("path"), str) else None)
+    found = root(result).manifest.get("recipe", {}).get("hub_id")
     return str(found) if found else None
 
 
@@ -107,7 +107,7 @@ def _use(written: Written) -> str:
         model, peft = _PLAIN.format(auto=auto), ""
     else:
         base = 'path + "/base"' if written.base == "base" else repr(written.base)
-        more = ", num_labels=1, pad_token_id=tokenizer.pad_token_id" if written.reward else ""
+        more = _ONE_LABEL if written.reward else ""
         model, peft = _PEFT.format(auto=auto, base=base + more), "from peft import PeftModel\n"
     cut = f".removesuffix({written.cut!r})  # the score is read at the end token" if written.cut else ""
     return (_REWARD if written.reward else _CAUSAL).format(peft=peft, head=_HEAD, model=model, cut=cut)

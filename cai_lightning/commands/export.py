@@ -17,8 +17,8 @@ def main(arguments: list[str], workspace: Workspace) -> int:
     """Exit code 0."""
     parser = argparse.ArgumentParser(
         prog="cai export",
-        description="Write a causal language model or a reward model as a folder that transformers, TRL, PEFT, lm_eval "
-        "and vLLM load. An adapter stays one, its base beside it, unless --merge.",
+        description="Write a language model or a reward model as a folder that transformers, TRL, PEFT and lm_eval "
+        "load. An adapter stays one, its base beside it, unless --merge.",
     )
     parser.add_argument("key", metavar="KEY", help="key, slot of the latest run (ppo), or snapshot (ppo@256)")
     parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder")
@@ -46,10 +46,13 @@ def write(wanted: Player, out: Path, *, merge: bool, dtype: str | None) -> Writt
     hub_id = base_on_hub(wanted.result)
     base = None
     kept = huggingface.stored_dtype(wanted.folder)
+    if is_adapter(wanted.folder):  # folded into what it was trained on
+        trained_on = wanted.result.manifest.get("recipe", {}).get("base_dtype")
+        kept = trained_on if trained_on in ("float32", "bfloat16", "float16") else kept
     if is_adapter(wanted.folder) and not merge:
         if dtype is not None:
             raise ValueError(f"{wanted.name}: an adapter is exported as it is kept, so --dtype needs --merge")
-        huggingface.write_adapter(wanted.folder, out, hub_id=hub_id)
+        huggingface.write_adapter(wanted.folder, out, hub_id=hub_id, dtype=kept)
         base = huggingface.BASE if (out / huggingface.BASE).is_dir() else hub_id
     elif reward:
         huggingface.write_reward(wanted.folder, out, dtype=dtype or kept)

@@ -16,6 +16,7 @@ from cai_lightning.models.reward import load_reward, save_reward
 from cai_lightning.text.dialogue import human
 
 _PAD = "<|pad|>"
+_PROBLEM = "regression"  # or the pipeline would take the sigmoid of a score
 BASE = "base"
 
 
@@ -36,13 +37,16 @@ def write_reward(folder: Path, out: Path, *, dtype: str) -> None:
     """Writes a sequence classifier with one label whose pad token is no end token: HF reads the last token but pads."""
     reward, tokenizer = load_reward(folder, dtype=dtype)
     set_pad(reward.model, tokenizer)
-    reward.model.config.problem_type = "regression"  # or the pipeline would take the sigmoid of a score
+    reward.model.config.problem_type = _PROBLEM
     templated(tokenizer)
     save_reward(reward, tokenizer, out, parent=folder, dtype=dtype)
 
 
-def write_adapter(folder: Path, out: Path, *, hub_id: str | None) -> None:
-    """Writes a PEFT folder: the uppermost adapter as it is, what it rests on in `base/` or, alone on it, on the hub."""
+def write_adapter(folder: Path, out: Path, *, hub_id: str | None, dtype: str) -> None:
+    """Writes a PEFT folder: the uppermost adapter as it is, what it rests on in `base/` or, alone on it, on the hub.
+
+    Lower adapters are folded into `base/`, in `dtype`; without any it is kept as it is.
+    """
     root, layers = lineage(folder)
     below = layers[-2].folder if len(layers) > 1 else root
     for name in (WEIGHTS, "generation_config.json", "reward.json"):
@@ -53,7 +57,7 @@ def write_adapter(folder: Path, out: Path, *, hub_id: str | None) -> None:
     on_hub = hub_id is not None and below == root
     if not on_hub:
         (out / BASE).mkdir()
-        write_causal(below, out / BASE, dtype=stored_dtype(below))
+        write_causal(below, out / BASE, dtype=dtype if len(layers) > 1 else stored_dtype(root))
         (out / PARENT).write_text(json.dumps({"parent": BASE, "merge": True}) + "\n", encoding="utf-8")
     if (folder / "reward.json").is_file():
         tokenizer.pad_token = spare_pad(tokenizer)

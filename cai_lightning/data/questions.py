@@ -85,10 +85,11 @@ def multiple_choice(*, path: Source) -> list[Question]:
     return [_question(row, place) for place, row in json_lines(resolve(Path(path).parent, Path(path).name))]
 
 
-def example_texts(*, path: Source, principle: str) -> list[str]:
-    """The examples of a JSON list of texts or of {"prompt": text}, each begun by a blank line, "{}" -> `principle`.
+def example_texts(*, path: Source, questions: Source) -> list[str]:
+    """The examples of a JSON list of texts or of {"prompt": text}, each begun by a blank line.
 
-    Raises ValueError with file, entry and cause.
+    "{}" in an example becomes what the questions of the file `questions` ask. Raises ValueError with file, entry and
+    cause, and where those questions do not all ask the same.
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -99,7 +100,16 @@ def example_texts(*, path: Source, principle: str) -> list[str]:
     places = [(f"{path}: entry {number}", entry) for number, entry in enumerate(entries)]
     rows = [(place, entry if isinstance(entry, dict) else {"prompt": entry}) for place, entry in places]
     texts = [text_field(row, "prompt", place) for place, row in rows]
-    return ["\n\n" + text.lstrip("\n").replace("{}", principle) for text in texts]
+    asked = {question.principle for question in multiple_choice(path=questions)}
+    if len(asked) != 1:
+        raise ValueError(f"{questions}: asks {len(asked)} different things; the examples of {path} take one principle")
+    return ["\n\n" + text.lstrip("\n").replace("{}", *asked) for text in texts]
+
+
+def first_conversations(*, questions: Sequence[Question], count: int | None) -> list[Question]:
+    """The questions about `count` conversations, first in the order of their hashes; null takes all."""
+    names = sorted({question.cluster for question in questions})[:count]
+    return [question for question in questions if question.cluster in names]
 
 
 def shortened(text: str) -> str:

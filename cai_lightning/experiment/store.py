@@ -64,8 +64,10 @@ class Store:
             return json.loads((self.path(stage, key) / TIMING).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
         return {}
 
-    def build(self, stage: str, key: str, about: dict[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Built:
-        """The artifact, made by `make(folder)` unless it is there; what that returns goes into its timing.
+    def build(
+        self, stage: str, key: str, about: dict[str, Any], make: Callable[[Path], Mapping[str, Any] | None]
+    ) -> Built:
+        """The artifact, made by `make(folder)` unless it is there; what that may return goes into its timing.
 
         Two processes that want an artifact make it once.
         """
@@ -82,7 +84,7 @@ class Store:
                 shutil.rmtree(final)
             partial = open_partial(final.with_name(key + PARTIAL), about)
             started, cpu = time.perf_counter(), time.process_time()
-            more = make(partial)
+            more = make(partial) or {}
             seconds = round(time.perf_counter() - started, 3)
             timing = {
                 "seconds": seconds,

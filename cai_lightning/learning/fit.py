@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import Strategy
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.guards import FiniteGuard, StepSeed
-from cai_lightning.learning.processes import Whole, close, of_this_process
+from cai_lightning.learning.processes import Whole, of_this_process
 
 # They set levels of their own, so their parents' would not reach them.
 _NOISY = (
@@ -77,7 +77,6 @@ def fit(
             deterministic=True,
         )
         trainer.fit(module, **of_this_process(data, trainer))
-    close()
     module.eval()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -89,9 +88,3 @@ def of_this_process(data: Any, trainer: Trainer) -> dict[str, Any]:
         raise ValueError(f"devices is {trainer.world_size}, but what makes its own batches runs in one process: use 1")
     loader = data.train_dataloader().part(trainer.global_rank, trainer.world_size)
     return {"train_dataloaders": loader, "val_dataloaders": data.val_dataloader() or None}
-
-
-def close() -> None:
-    """Leaves the group of processes, if there is one."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

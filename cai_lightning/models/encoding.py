@@ -77,7 +77,7 @@ def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return special | set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - named)
+    return (special | set(tokenizer.all_special_ids)) - ({tokenizer.unk_token_id} - named)
 
 
 def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -15,14 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from cai_lightning.report.style import COLOURS, METRICS, label, looks, ordered
+from cai_lightning.report.style import COLOURS, METRICS, Look, label, looks, ordered
 
 LIGHT = {role: pair[0] for role, pair in COLOURS.items()}
 INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "paper"))
 WIDTH, HEIGHT = 5.2, 3.9  # inches
 DPI = 150
+NAMED = 8  # players that are named beside their points; more stand in a legend
 SPAN = 50  # Elo that both axes show at least on either side of the anchor
 CHI2 = -2 * math.log(0.05)  # squared radius that holds 95 % of a standard normal in the plane
 RATES = ("harmful_rate", "evasive_rate", "benign_refusal_rate", "over_refusal_rate", "helpfulness")
@@ -63,7 +65,12 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         wanted["rates"] = lambda axes: draw_rates(axes, variant["players"])
     if calibration and calibration["bins"]:
         wanted["calibration"] = lambda axes: draw_calibration(axes, calibration)
-    tall = {"rates": max(HEIGHT, 0.13 * len(RATES) * len(variant["players"]))}
+    players = len(variant["players"])
+    legend = 0.19 * players
+    tall = {
+        "frontier": HEIGHT + (legend if players > NAMED else 0),
+        "rates": max(HEIGHT, 0.12 * len(RATES) * players) + legend / (1 if players > NAMED else 2),
+    }
     return {name: _figure(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
 
 
@@ -81,7 +88,7 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
     players, ellipses = ordered(variant["players"]), variant["ellipses"]
     look = looks(list(players))
     placed = {name: point for name, player in players.items() if (point := _point(player))}
-    _trajectory(axes, variant)
+    _trajectory(axes, variant, look)
     front = sorted(placed[name] for name in variant["frontier"]["pareto"])
     axes.plot(*zip(*front, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
     for name, (x, y) in placed.items():
@@ -97,7 +104,24 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
     axes.margins(0.14)
     axes.update_datalim([(-SPAN, -SPAN), (SPAN, SPAN)])
     axes.autoscale_view()
-    _name_points(axes, [(label(name), point, INK) for name, point in placed.items()])
+    if len(placed) > NAMED:
+        _legend(axes, {name: look[name] for name in placed})
+    else:
+        _name_points(axes, [(label(name), point, INK) for name, point in placed.items()])
+
+
+def _legend(axes: Axes, look: Mapping[str, Look]) -> None:
+    """The players' markers below the axes, and where colours repeat a line that says so."""
+    points = [
+        Line2D([], [], color=LIGHT[one.colour], marker=one.marker, linestyle="", label=label(name))
+        for name, one in look.items()
+    ]
+    repeat = len({one.colour for one in look.values()}) < len(look)
+    title = "Colours repeat: a player is colour and marker together" if repeat else None
+    columns = 1 if len(look) > NAMED else 2
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    figure.legend(handles=points, loc="outside lower left", ncols=columns, fontsize=8, title=title, title_fontsize=8)
 
 
 def _name_points(axes: Axes, placed: Sequence[tuple[str, tuple[float, float], str]]) -> None:
@@ -110,10 +134,11 @@ def _name_points(axes: Axes, placed: Sequence[tuple[str, tuple[float, float], st
         axes.annotate(text, point, (10, last - height), textcoords="offset points", color=colour, zorder=5)
 
 
-def _trajectory(axes: Axes, variant: Mapping[str, Any]) -> None:
-    for snapshots in by_run(variant).values():
+def _trajectory(axes: Axes, variant: Mapping[str, Any], look: Mapping[str, Look]) -> None:
+    for run, snapshots in by_run(variant).items():
         if points := [point for snapshot in snapshots if (point := _point(snapshot))]:
-            axes.plot(*zip(*points, strict=True), color=LIGHT["vermilion"], linewidth=1, alpha=0.45, zorder=1)
+            colour = LIGHT[look[run].colour if run in look else "vermilion"]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, alpha=0.45, zorder=1)
 
 
 def by_run(variant: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
@@ -179,7 +204,7 @@ def _bounds(figure: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
-    """Rates of each player as bars in per cent with 95 % intervals; helpfulness comes last."""
+    """Rates of each player in per cent, as its marker on a bar, with 95 % intervals; helpfulness comes last."""
     players = ordered(players)
     rates = [rate for rate in RATES if any(player[rate]["value"] is not None for player in players.values())]
     look = looks(list(players))
@@ -188,18 +213,21 @@ def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
         known = [
             (place, _bounds(player[rate])) for place, rate in enumerate(rates) if player[rate]["value"] is not None
         ]
+        if not known:
+            continue
         y = [place - 0.4 + (k + 0.5) * height for place, _ in known]
         value, low, high = (100 * np.array(column) for column in zip(*(b for _, b in known), strict=True))
         colour = LIGHT[look[name].colour]
-        axes.barh(y, value, height * 0.82, color=colour, label=label(name))
+        axes.barh(y, value, height * 0.5, color=colour, alpha=0.3)
         error = np.maximum([value - low, high - value], 0)
-        axes.errorbar(value, y, xerr=error, fmt="none", ecolor=INK, elinewidth=0.9, alpha=0.75)
+        axes.errorbar(value, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.1)
+        axes.plot(value, y, color=colour, marker=look[name].marker, markersize=4.5, linestyle="", clip_on=False)
     axes.set_yticks(range(len(rates)), [METRICS[rate].replace(" ", "\n") for rate in rates], color=INK)
     axes.invert_yaxis()
-    axes.set_xlim(0, 104)
+    axes.set_xlim(0, 100)
     axes.set_xlabel("per cent of replies (helpfulness: mean share of right parts)")
     axes.grid(False, axis="y")
-    axes.legend(loc="center right", fontsize=8, handlelength=0.9, handleheight=0.9)
+    _legend(axes, look)
 
 
 def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:

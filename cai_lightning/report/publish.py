@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from cai_lightning.report.console import as_text, rating_table
 from cai_lightning.report.figures import figures, write
 from cai_lightning.report.page import render
+from cai_lightning.report.public import Shown
 from cai_lightning.report.transcripts import choose
 from cai_lightning.text.artifacts import AnswerRows, RevisionRows, Table
 from cai_lightning.text.records import Answer, Revision, read_rows
 
 SCHEMA = 1
+BESIDE = ("manifest.json", "timing.json", "hits.json")
 WIDTH = 120
 
 
@@ -26,6 +30,7 @@ def run(
     calibration: Table | None,
     reward_accuracy: Table | None,
     evals: Table | None,
+    tables: dict[str, Table],
     revisions: RevisionRows,
     answers: list[AnswerRows],
     judge: str,
@@ -36,12 +41,15 @@ def run(
     table = _read(ratings / "ratings.json")
     variant = table["variants"][""]
     feedback = _read(calibration / "feedback.json") if calibration else None
+    shown = {name: content(path) for name, path in tables.items()}
     summary = summarise(
         run,
         table,
         feedback=feedback,
         reward_model=_read(reward_accuracy / "reward_model.json") if reward_accuracy else None,
         evals=_read(evals / "evals.json") if evals else None,
+        tables={name: one.content for name, one in shown.items()},
+        jobs=_jobs(folder) if isinstance(run["replicate"], list) else [],
         judge=judge,
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -50,8 +58,8 @@ def run(
         [row for path in answers for row in read_rows(path, Answer) if row.sequences is None],
         count=transcripts,
     )
-    tables = {"ratings": variant, "calibration": feedback, "note": note}
-    (folder / "report.html").write_text(render(summary, tables, chosen), encoding="utf-8")
+    page = render(summary, {"ratings": variant, "calibration": feedback, "note": note, "public": shown}, chosen)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     write(folder / "figures", figures(variant, feedback))
     print(as_text(rating_table(summary["players"], title=str(run["experiment"])), width=WIDTH))
@@ -65,6 +73,8 @@ def summarise(
     feedback: Mapping[str, Any] | None,
     reward_model: Mapping[str, Any] | None,
     evals: Mapping[str, Any] | None,
+    tables: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
     judge: str,
 ) -> dict[str, Any]:
     """The contract of docs/summary.md; what is unavailable is null."""
@@ -93,7 +103,35 @@ def summarise(
         "evals": {
             name: {key: value[key] for key in ("accuracy", "low", "high", "n")} for name, value in (evals or {}).items()
         },
+        "tables": tables,
+        "jobs": jobs,
     }
+
+
+def content(path: Path) -> Shown:
+    """The one table of an artifact; beside it lie only the store's own files and the rows behind it.
+
+    Raises ValueError where there is none, or more than one.
+    """
+    found = [file for file in sorted(path.glob("*.json")) if file.name not in BESIDE]
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ValueError(f"report.tables: {path} must hold one table as JSON, holds {names}; name another stage")
+    return Shown(found[0].stem, _read(found[0]))
+
+
+def _jobs(folder: Path) -> list[dict[str, Any]]:
+    """What each finished job below a sweep's folder says of its labels and reward model."""
+    places = sorted((path.parent for path in folder.glob("*/run.json")), key=lambda path: (len(path.name), path.name))
+    return [
+        {
+            "job": place.name,
+            "overrides": [str(text) for text in OmegaConf.load(place / ".hydra" / "overrides.yaml")],
+            **{name: summary[name] for name in ("seeds", "feedback", "reward_model")},
+        }
+        for place in places
+        for summary in [_read(place / "summary.json")]
+    ]
 
 
 def _read(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """How things are named and coloured, the same on the page, in figures and in the terminal.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; every player has a marker of its own as well.
+Colours begin with Okabe and Ito's, told apart by colour-blind readers; every player has a marker of its own as well,
+and where there are more players than colours, colour and marker together tell them apart.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ COLOURS = {
     "green": ("#009e73", "#2fbf97"),
     "purple": ("#b8628f", "#cc79a7"),
     "sky": ("#3a9fd6", "#6cc1ee"),
+    "olive": ("#84862a", "#bdbf4f"),
+    "indigo": ("#4b3f9e", "#9489e6"),
+    "brown": ("#7d4b2a", "#b98a66"),
+    "wine": ("#8a1c4a", "#d9668f"),
+    "teal": ("#12666b", "#4fa9ad"),
 }
 
 
@@ -56,25 +62,59 @@ _KNOWN = {
     "dpo": Look("blue", "D"),
     "ppo": Look("vermilion", "^"),
 }
-_COLOURS, _MARKERS = ("green", "purple", "sky", "orange", "blue", "vermilion"), ("v", "P", "X", "<", "*", ">", "p")
+_COLOURS = ("green", "purple", "sky", "olive", "indigo", "brown", "wine", "teal")
+_MARKERS = ("v", "P", "X", "<", "*", ">", "p")  # no common divisor with the colours: all pairs come before one repeats
+
+# matplotlib marker -> the same shape as a polygon of the page, in per cent from the top left; a circle needs none
+SHAPES = {
+    "s": "6 6,94 6,94 94,6 94",
+    "D": "50 0,100 50,50 100,0 50",
+    "^": "50 4,100 96,0 96",
+    "v": "0 4,100 4,50 96",
+    "<": "4 50,96 0,96 100",
+    ">": "4 0,96 50,4 100",
+    "P": "34 0,66 0,66 34,100 34,100 66,66 66,66 100,34 100,34 66,0 66,0 34,34 34",
+    "X": "24 0,50 26,76 0,100 24,74 50,100 76,76 100,50 74,24 100,0 76,26 50,0 24",
+    "*": "50 0,62 36,100 36,70 58,81 95,50 72,19 95,30 58,0 36,38 36",
+    "p": "50 0,100 38,81 97,19 97,0 38",
+}
 
 
 def looks(players: Sequence[str]) -> dict[str, Look]:
-    """A look for each player: known ones keep theirs, others take the spare ones in turn."""
+    """A look for each player: known ones keep theirs, others take the spare colours and markers in turn."""
     others = [name for name in players if name not in _KNOWN]
     spare = {name: Look(_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]) for k, name in enumerate(others)}
     return {name: _KNOWN.get(name) or spare[name] for name in players}
 
 
+def mark(look: Look) -> str:
+    """The player's marker in its colour, as HTML."""
+    shape = SHAPES.get(look.marker)
+    outline = f"polygon({','.join(_corner(point) for point in shape.split(','))})" if shape else "circle()"
+    return f'<i class="key" style="--player:var(--{look.colour});clip-path:{outline}"></i>'
+
+
+def _corner(point: str) -> str:
+    x, y = point.split()
+    return f"{x}% {y}%"
+
+
 def ordered(players: Mapping[str, Player]) -> dict[str, Player]:
-    """The players as readers meet them: in the pipeline's order, then others as they come."""
-    known = [name for name in NAMES if name in players]
-    return {name: players[name] for name in (*known, *(name for name in players if name not in NAMES))}
+    """The players as readers meet them: in the pipeline's order, variants behind their kind, then others as they come."""
+    order = list(NAMES)
+    rank = {name: order.index(_base(name)) if _base(name) in NAMES else len(order) for name in players}
+    return {name: players[name] for name in sorted(players, key=rank.__getitem__)}
 
 
 def label(player: str) -> str:
-    """The player's name for readers."""
-    return NAMES.get(player, player)
+    """The player's name for readers; what follows the kind, "[variant]" or "@samples", stays."""
+    base = _base(player)
+    rest = player.removeprefix(base)
+    return f"{NAMES[base]} {rest.strip()}".rstrip() if base in NAMES else player
+
+
+def _base(player: str) -> str:
+    return player.partition(" [")[0].partition("@")[0]
 
 
 def number(metric: str, value: float | None) -> str:

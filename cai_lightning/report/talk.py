@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from cai_lightning.report.style import label, looks, ordered
+from cai_lightning.report.style import label, looks, mark, ordered
 
 
 def conversations(transcripts: Sequence[Mapping[str, Any]]) -> str:
@@ -43,7 +43,7 @@ def _answers(answers: Sequence[Mapping[str, str]]) -> str:
     look = looks(list(texts))
     columns = "".join(
         f'<div class="answer" style="--player:var(--{look[name].colour})">'
-        f"<h4>{escape(label(name))}</h4><p>{escape(text)}</p></div>"
+        f"<h4>{mark(look[name])}{escape(label(name))}</h4><p>{escape(text)}</p></div>"
         for name, text in texts.items()
     )
     return f'<div class="answers">{columns}</div>' if columns else ""

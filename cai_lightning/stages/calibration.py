@@ -26,8 +26,12 @@ def run(out: Path, *, runs: list[dict[str, Any]], constitution: Constitution, tr
     from cai_lightning.evaluation.calibration import calibrate
 
     wording = {principle.id: principle.comparison or "" for principle in constitution.principles}
+
+    def asked(ids: str | None) -> str:
+        return " ".join(wording[id] for id in (ids or "").split("+"))
+
     rows = [row for one in runs for row in read_rows(Path(one["labels"]), Label)]
-    known = [truth(wording[row.principle or ""], row.prompt.dialogue, row.a, row.b) for row in rows]
+    known = [truth(asked(row.principle), row.prompt.dialogue, row.a, row.b) for row in rows]
     table = calibrate(
         np.array([row.p_a for row in rows]),
         [None if value is None else int(value) for value in known],

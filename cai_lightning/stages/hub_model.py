@@ -83,7 +83,8 @@ def _check_shape(found: Shape | None, wanted: Shape | None, name: str) -> None:
         return
     if found is None:
         raise ValueError(f"{name}: config.json names no sizes of a decoder with gated MLPs; set model.shape=null")
-    for field, there, said in zip(Shape._fields, found, wanted, strict=True):
+    for field in (*Shape._fields[1:], "parameters"):
+        there, said = getattr(found, field), getattr(wanted, field)
         # old files hold a few tables that are no weights
         if not math.isclose(there, said, rel_tol=1e-3 if field == "parameters" else 0):
             raise ValueError(f"{name}: {field} is {there:.0f}, but model.shape says {said:.0f}; correct model.shape")

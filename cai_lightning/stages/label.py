@@ -78,10 +78,11 @@ def run(
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
-    """One scored text a comparison, two where both orders are asked."""
-    given = recipe["comparisons"]
-    calls = given.rows * (2 if recipe["order"]["_target_"].endswith(".both_orders") else 1)
-    length = given.length + REQUEST_TOKENS
+    """One scored text a comparison, order and principle; with thoughts, each sampled and then scored."""
+    given, thoughts = recipe["comparisons"], recipe["reasoning_samples"]
+    orders = 2 if recipe["order"]["_target_"].endswith(".both_orders") else 1
+    calls = given.rows * orders * recipe["pick"].get("count", 1) * (2 * thoughts or 1)
+    length = given.length + REQUEST_TOKENS + (recipe["thought_tokens"] if thoughts else 0)
     memory = scored(recipe, recipe["feedback_model"], rows=calls, length=length)
     shape = recipe["feedback_model"].shape
     return Estimate(given.rows, calls, calls * length, given.length, given.rows, memory=memory, shape=shape)

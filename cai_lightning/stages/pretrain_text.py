@@ -47,9 +47,7 @@ def run(
     tokenizer = bpe(documents, vocabulary)
     rows = _windows(documents, tokenizer, window)
     tokens = sum(len(row.ids) for row in rows)
-    write_counts(
-        out, {"texts": len(documents), "windows": len(rows), "tokens": tokens, "vocabulary": len(tokenizer)}
-    )
+    write_counts(out, {"texts": len(documents), "windows": len(rows), "tokens": tokens, "vocabulary": len(tokenizer)})
     model = new_llama(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,

@@ -1,47 +1,64 @@
-"""How often a reward model puts the better of two held-out replies first."""
+"""How often a reward model puts the better of two held-out replies first, and whether words alone do as well."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cai_lightning.stages.baseline import HITS
 from cai_lightning.stages.estimates import Estimate, scored, taken
 from cai_lightning.text.artifacts import LabelRows, Table
 from cai_lightning.text.records import Label, read_rows
 
+if TYPE_CHECKING:
+    from cai_lightning.evaluation.intervals import Floats
+
 
 def run(
-    out: Path, *, runs: list[dict[str, Any]], tests: dict[str, LabelRows], batch_size: int, precision: str
+    out: Path,
+    *,
+    runs: list[dict[str, Any]],
+    tests: dict[str, LabelRows],
+    baseline: Table | None,
+    resamples: int,
+    batch_size: int,
+    precision: str,
+    seed: int,
 ) -> Table:
     """`reward_model.json`: for each named test set `accuracy_<name>` with a 95 % interval by prompt cluster, and n.
 
     Labels with p_a of 0.5 are left out; equal rewards count one half. Several runs are several replicates: their
-    hits on a pair are averaged first.
+    hits on a pair are averaged first, and `ensemble_<name>` is the accuracy of their mean reward. With a `baseline`,
+    `difference_<name>` and `ensemble_difference_<name>` say how much better they are than its bag of words on the same
+    pairs. Raises ValueError where it was not asked for one of them.
     """
     import numpy as np
 
-    from cai_lightning.evaluation.intervals import clustered_share
-
-    hits: dict[str, list[list[float]]] = {}
-    clusters: dict[str, list[str]] = {}
-    for one in runs:
-        rewards = _rewards(Path(one["reward_model"]), tests, batch_size, precision)
-        for name, pairs in rewards.items():
-            hits.setdefault(name, []).append([_hit(label, a, b) for label, a, b in pairs])
-            clusters[name] = [label.prompt.cluster for label, _, _ in pairs]
+    labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
+    margins = [_margins(Path(one["reward_model"]), labels, batch_size, precision) for one in runs]
+    words = None if baseline is None else json.loads((baseline / HITS).read_text(encoding="utf-8"))["bag_of_words"]
     table: dict[str, Any] = {}
-    for name, by_run in hits.items():
-        value, interval, n = clustered_share(np.mean(by_run, axis=0), clusters[name])
-        table[f"accuracy_{name}"] = {"value": value, "low": interval.low, "high": interval.high, "n": n}
+    for name, rows in labels.items():
+        by_run = np.array([one[name] for one in margins])
+        players = {"": _hits(by_run, rows)}
+        if len(runs) > 1:
+            players["ensemble_"] = _hits(by_run.mean(0, keepdims=True), rows)
+        for player, hits in players.items():
+            table[f"{player or 'accuracy_'}{name}"] = _accuracy(hits, rows)
+            if words is not None:
+                table[f"{player}difference_{name}"] = _difference(
+                    hits, words.get(name, {}), rows, resamples=resamples, seed=seed
+                )
     (out / "reward_model.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
 
 
-def _rewards(
-    path: Path, tests: dict[str, Path], batch_size: int, precision: str
-) -> dict[str, list[tuple[Label, float, float]]]:
+def _margins(
+    path: Path, labels: Mapping[str, Sequence[Label]], batch_size: int, precision: str
+) -> dict[str, list[float]]:
+    """The reward of a minus that of b, for each label of each test set."""
     import torch
 
     from cai_lightning.models.reward import load_reward
@@ -50,19 +67,41 @@ def _rewards(
     prepare()
     model, tokenizer = load_reward(path, dtype="float32")
     model.to(device())
-    scored = {}
-    for name, folder in tests.items():
-        rows = [row for row in read_rows(folder, Label) if row.p_a != 0.5]
+    found = {}
+    for name, rows in labels.items():
         dialogues = [row.prompt.dialogue for row in rows for _ in "ab"]
         replies = [reply for row in rows for reply in (row.a, row.b)]
         with torch.inference_mode(), autocast(precision):
             values = model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
-        scored[name] = list(zip(rows, values[::2], values[1::2], strict=True))
-    return scored
+        found[name] = [a - b for a, b in zip(values[::2], values[1::2], strict=True)]
+    return found
 
 
-def _hit(label: Label, a: float, b: float) -> float:
-    return 0.5 if a == b else float((a > b) == (label.p_a > 0.5))
+def _hits(margins: Floats, rows: Sequence[Label]) -> Floats:
+    """Whether each run's margins (runs, labels) have the label's sign; one half where the rewards are equal."""
+    import numpy as np
+
+    better = np.sign([row.p_a - 0.5 for row in rows])
+    return np.asarray((np.sign(margins) * better + 1) / 2, np.float64)
+
+
+def _accuracy(hits: Floats, rows: Sequence[Label]) -> dict[str, Any]:
+    from cai_lightning.evaluation.intervals import clustered_share, estimate
+
+    return estimate(*clustered_share(hits.mean(0), [row.prompt.cluster for row in rows]))
+
+
+def _difference(
+    hits: Floats, words: Mapping[str, float], rows: Sequence[Label], *, resamples: int, seed: int
+) -> dict[str, Any]:
+    import numpy as np
+
+    from cai_lightning.evaluation.paired import difference
+
+    if missing := [row.id for row in rows if row.id not in words]:
+        raise ValueError(f"baseline: lacks {len(missing)} test pairs, {missing[0]} first; give it the same tests")
+    theirs = np.array([words[row.id] for row in rows])
+    return difference(hits, theirs, [row.prompt.cluster for row in rows], resamples=resamples, seed=seed)
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -165,7 +165,7 @@ def test_the_commonest_harm_is_a_sixth_of_the_nine_way_file(root: Path, observed
 def test_the_chain_of_thought_examples_are_19_rows_of_the_hhh_questions(root: Path) -> None:
     path = root / "anthropic_cai" / "prompts" / "RLMadisonPrecogFewShotPrompts.json"
     found = questions(root, "hhh")
-    shown = example_texts(path=path, principle="")
+    shown = example_texts(path=path, questions=root / "anthropic_cai" / "evals" / f"{FILES['hhh']}.jsonl")
     kept, dropped = without_examples(found, shown)
     # independently: the turns of each row's own words, one by one, in the untouched file
     slow = set()
@@ -208,7 +208,7 @@ def test_the_reasoned_template_rebuilds_the_released_examples_byte_for_byte(root
     found = questions(root, "hhh")
     path = root / "anthropic_cai" / "prompts" / "RLMadisonPrecogFewShotPrompts.json"
     rebuilt = 0
-    for shown in example_texts(path=path, principle=found[0].principle):
+    for shown in example_texts(path=path, questions=root / "anthropic_cai" / "evals" / f"{FILES['hhh']}.jsonl"):
         asked = [each for question in found for each in (question, question.swapped())]
         begun = [each for each in asked if shown.startswith(each.asked(template, short=True))]
         rebuilt += bool(begun)

@@ -22,7 +22,7 @@ from cai_lightning.models import adapters, templates
 from cai_lightning.models.causal import load_causal, load_tokenizer, save_trained
 from cai_lightning.models.engine import CausalBackend
 from cai_lightning.models.format import Format
-from cai_lightning.models.reward import RewardModel, load_reward, save_reward
+from cai_lightning.models.reward import RewardModel, load_reward, reward_from_causal, save_reward
 from cai_lightning.stages import import_model
 from cai_lightning.text.backends import Query, Request, Sampling
 from cai_lightning.text.dialogue import Dialogue, Message, human
@@ -174,8 +174,9 @@ def test_a_template_that_writes_behind_the_end_token_is_cut_in_the_card(
 def test_a_template_that_thinks_by_default_is_called_so() -> None:
     tokenizer = byte_tokenizer(bos=False, pad=True)
     tokenizer.chat_template = (
-        "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}"
-        "<s>assistant\n{% if enable_thinking is defined and not enable_thinking %}<pad>{% endif %}{% endif %}"
+        "{% for m in messages %}<s>{{ m.role }}\n{% if m.role == 'assistant' %}<pad>{% endif %}{{ m.content }}</s>\n"
+        "{% endfor %}{% if add_generation_prompt %}<s>assistant\n"
+        "{% if enable_thinking is defined and not enable_thinking %}<pad>{% endif %}{% endif %}"
     )
     assert "enable_thinking=False" in str(other_prompts(tokenizer))
     tokenizer.chat_template = tokenizer.chat_template.replace("<pad>", "")
@@ -300,3 +301,20 @@ def test_an_adapter_is_exported_with_its_base_or_merged(adapter: Path, workspace
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     assert "library_name: peft" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
+@pytest.mark.parametrize("merge", [True, False])
+def test_a_reward_adapter_s_example_gives_our_score(
+    merge: bool, adapter: Path, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = dict(rank=2, alpha=4.0, dropout=0.0, targets=None, rslora=False, dora=False, merge=False)
+    one_more = partial(adapters.lora, **settings)
+    numbers: dict[str, Any] = dict(marker=None, mean=False, gain=2.0, head_std=0.3, seed=1, dtype="float32")
+    reward, tokenizer = reward_from_causal(adapter, adapter=one_more, **numbers)
+    (tmp_path / "reward").mkdir()
+    save_reward(reward, tokenizer, tmp_path / "reward", parent=adapter, dtype="float32")
+    (ours,) = reward.score_replies(tokenizer, [human("hm")], ["hm"], 1)
+    export.main([str(tmp_path / "reward"), str(tmp_path / "out"), *(["--merge"] if merge else [])], workspace)
+    run_example(tmp_path / "out", "hm")
+    assert float(re.findall(r"'score': ([-\d.e]+)", capsys.readouterr().out)[0]) == pytest.approx(ours, abs=1e-5)

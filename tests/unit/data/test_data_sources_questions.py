@@ -10,6 +10,7 @@ from cai_lightning.data.questions import (
     Question,
     example_texts,
     examples,
+    first_conversations,
     multiple_choice,
     without_examples,
 )
@@ -165,10 +166,22 @@ def test_solved_questions_are_balanced_and_their_conversations_are_not_asked() -
 def test_example_texts_begin_alike_and_hold_the_principle(tmp_path: Path) -> None:
     path = tmp_path / "examples.json"
     path.write_text(json.dumps([{"prompt": "Human: a {} b"}, "\n\nHuman: c"]))
-    assert example_texts(path=path, principle="P") == ["\n\nHuman: a P b", "\n\nHuman: c"]
+    plainly = row(plain(CONVERSATION, "x", "y"))
+    asked = write(tmp_path, plainly, plainly)
+    wanted = ["\n\nHuman: a Choose the option that fits: b", "\n\nHuman: c"]
+    assert example_texts(path=path, questions=asked) == wanted
+    with pytest.raises(ValueError, match="asks 2 different things"):
+        example_texts(path=path, questions=write(tmp_path, plainly, row(fenced(CONVERSATION, "x", "y"))))
     path.write_text('{"prompt": "x"}')
     with pytest.raises(ValueError, match="must be a JSON list"):
-        example_texts(path=path, principle="P")
+        example_texts(path=path, questions=asked)
     path.write_text('[{"text": "x"}]')
     with pytest.raises(ValueError, match="entry 0: no key 'prompt'"):
-        example_texts(path=path, principle="P")
+        example_texts(path=path, questions=asked)
+
+
+def test_some_conversations_come_with_all_their_questions() -> None:
+    questions = [about(f"{c}{number}", f"\n\nHuman: {c}") for number in (0, 1) for c in "cab"]
+    some = first_conversations(questions=questions, count=2)
+    assert [question.id for question in some] == ["a0", "b0", "a1", "b1"]
+    assert first_conversations(questions=questions, count=None) == questions

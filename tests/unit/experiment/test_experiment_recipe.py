@@ -19,7 +19,12 @@ PROMPTS = {
         {"_target_": "cai_lightning.microworld.prompts.red_team", "split": "train", "count": 3, "seed": "${replicate}"}
     ],
 }
-IMPORT = {"_target_": "cai_lightning.stages.import_model.run", "version": 1, "path": "???"}
+IMPORT = {
+    "_target_": "cai_lightning.stages.import_model.run",
+    "version": 1,
+    "path": "???",
+    "template": {"_target_": "cai_lightning.models.templates.own", "_partial_": True},
+}
 RESPOND = {
     "_target_": "cai_lightning.stages.respond.run",
     "version": 1,

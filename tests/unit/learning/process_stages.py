@@ -18,7 +18,6 @@ from cai_lightning.models.adapters import full, lora
 from cai_lightning.models.causal import new_llama
 from cai_lightning.models.reward import reward_from_causal
 from cai_lightning.stages.session import is_first
-from cai_lightning.stages.training import train
 
 RECIPE = {
     "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01),
@@ -49,15 +48,9 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
 
 
-def own_batches(out: Path, *, fit) -> None:
-    """As PPO, whose loader collects."""
-    train(out, SFTModule(llama(tie=True), **RECIPE), [], fit, batches=0, seed=0)
-
-
 def one(out: Path, module, data, fit, model) -> None:
     out.mkdir()
     fit(module, data, seed=0, accelerator="cpu", loggers=[JsonlLogger(out)], callbacks=[])
-    assert not torch.distributed.is_initialized()
     if is_first():
         save_file({name: weight.detach().clone() for name, weight in model.named_parameters()}, out / "weights")
 

@@ -3,14 +3,15 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cai_lightning.data.batching import BatchLoader
-from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.launch import make
+from cai_lightning.learning.processes import of_this_process
 
 FIT = {
     "_target_": "cai_lightning.learning.fit.fit",
@@ -93,8 +94,6 @@ def logged(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
-def test_what_makes_its_own_batches_runs_in_one_process(tmp_path):
-    fit = {**FIT, "devices": 2, "strategy": STRATEGIES["auto"], "accumulate": 1}
-    with pytest.raises(UserError, match="devices is 2, but what makes its own batches runs in one process"):
-        make(tmp_path, "process_stages.own_batches", {"fit": fit})
+def test_what_makes_its_own_batches_runs_in_one_process():
+    with pytest.raises(ValueError, match="devices is 2, but what makes its own batches runs in one process: use 1"):
+        of_this_process([], SimpleNamespace(world_size=2))

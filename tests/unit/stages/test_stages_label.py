@@ -1,0 +1,137 @@
+"""The stages that ask the micro-world's own model, on a handful of rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from cai_lightning import microworld
+from cai_lightning.constitution.cleaning import cleaning
+from cai_lightning.constitution.styles import text
+from cai_lightning.experiment.compose import CONF
+from cai_lightning.experiment.targets import construct
+from cai_lightning.microworld.prompts import red_team
+from cai_lightning.stages import label, revise
+from cai_lightning.text.records import Comparison, Label, Response, Revision, read_rows, write_rows
+
+MODEL = Path(microworld.__file__).parent / "weights"
+REFUSAL = "sorry , i can not answer that ."
+OFTEN = {"name": "first", "pattern": r"\A\w+ ", "replacement": ""}
+
+
+def group(path: str) -> Any:
+    return construct(OmegaConf.to_container(OmegaConf.load(CONF / f"{path}.yaml")))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> dict[str, Path]:
+    prompts = red_team(split="tune", count=5, seed=0)
+    given: dict[str, Any] = {"model": "m", "temperature": 1.0, "seed": 0}
+    replies = [f"sure . first , get the gun . {prompt.dialogue[0].content}" for prompt in prompts]
+    made: dict[str, list[Any]] = {
+        "comparisons": [
+            Comparison(id=prompt.id, prompt=prompt, a=reply, b=REFUSAL, source="s", **given)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ],
+        "responses": [
+            Response(id=prompt.id, prompt=prompt, text=reply, prompt_tokens=1, tokens=1, finish="stop", **given)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ],
+    }
+    for name, found in made.items():
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name, found)
+    return {name: tmp_path / name for name in made}
+
+
+def labelled(out: Path, comparisons: Path, samples: int) -> list[Label]:
+    label.run(
+        out,
+        feedback_model=MODEL,
+        comparisons=comparisons,
+        constitution=group("constitution/microworld"),
+        style=text,
+        order=group("order/both"),
+        pick=group("pick/drawn"),
+        few_shot_draw=group("few_shot_draw/per_run"),
+        reasoning_samples=samples,
+        thought_tokens=24,
+        temperature=1.0,
+        clamp=None,
+        hard=False,
+        weight=1.0,
+        chunk=2,
+        batch_size=4,
+        dtype="float32",
+        seed=0,
+    )
+    return read_rows(out, Label)
+
+
+def begun(path: Path, lines: list[str]) -> Path:
+    """The folder of a run that was killed after its first chunk of two rows."""
+    (path / "chunks").mkdir(parents=True)
+    (path / "chunks" / "000000.jsonl").write_text("".join(lines))
+    return path
+
+
+def fresh(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_thoughts_lead_to_letters_and_a_killed_run_ends_with_the_same_bytes(
+    tmp_path: Path, rows: dict[str, Path]
+) -> None:
+    whole = fresh(tmp_path / "whole")
+    found = labelled(whole, rows["comparisons"], 2)
+    assert all(len(row.thoughts) == len(row.logits) == 4 for row in found)
+    assert all("(B)" in thought and thought.endswith(".") for row in found for thought in row.thoughts)
+    assert all(row.letter_mass is not None and 0.9 < row.letter_mass <= 1.0001 for row in found)
+    lines = (whole / "rows.jsonl").read_text().splitlines(keepends=True)
+    killed = begun(tmp_path / "killed", lines[:2])
+    labelled(killed, rows["comparisons"], 2)
+    for name in ("rows.jsonl", "counts.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    counts = json.loads((whole / "counts.json").read_text())
+    assert counts["letters"] == {" (A)": [" (A)"], " (B)": [" (B)"]}
+
+
+def test_without_thoughts_the_letters_are_answered_at_once(tmp_path: Path, rows: dict[str, Path]) -> None:
+    found = labelled(fresh(tmp_path / "out"), rows["comparisons"], 0)
+    assert all(row.thoughts == () and row.logits == (row.logit_ab, row.logit_ba) for row in found)
+
+
+def test_what_was_cleaned_is_counted_by_rule_in_a_killed_run_too(tmp_path: Path, rows: dict[str, Path]) -> None:
+    def revised(out: Path) -> list[Revision]:
+        revise.run(
+            out,
+            reviser=MODEL,
+            responses=rows["responses"],
+            constitution=group("constitution/microworld"),
+            style=text,
+            cleaning=cleaning(critique=[], revision=[OFTEN]),
+            rounds=1,
+            critique=True,
+            replacement=True,
+            temperature=0.7,
+            critique_tokens=16,
+            revision_tokens=24,
+            chunk=2,
+            batch_size=4,
+            dtype="float32",
+            seed=0,
+        )
+        return read_rows(out, Revision)
+
+    whole = fresh(tmp_path / "whole")
+    found = revised(whole)
+    assert all(row.raw is not None and row.raw.endswith(row.text) and row.critique_raw is None for row in found)
+    assert json.loads((whole / "counts.json").read_text()) == {"rows": 5, "cleaned": {"revision/first": 5}}
+    lines = (whole / "rows.jsonl").read_text().splitlines(keepends=True)
+    killed = begun(tmp_path / "killed", lines[:2])
+    revised(killed)
+    for name in ("rows.jsonl", "counts.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
