@@ -1,22 +1,100 @@
 """conf/ and code say the same: targets exist, names fit, nothing is unread, every leaf is part of a key."""
 
 import copy
+import functools
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from cai_lightning.experiment.compose import CONF, ROOT, compose_config
-from cai_lightning.experiment.pipeline import make_plan
+from cai_lightning.experiment.compose import CONF, PACKAGE, ROOT, compose_config
+from cai_lightning.experiment.estimates import GIB, estimates
+from cai_lightning.experiment.pipeline import Plan, make_plan
 from cai_lightning.experiment.recipe import Edge, edges
 from cai_lightning.experiment.signatures import signature
 from cai_lightning.experiment.targets import RESERVED
 
 YAML = sorted([*CONF.rglob("*.yaml"), *(ROOT / "sweeps").rglob("*.yaml")])
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
-# what an experiment cannot know: where a user's files lie
-NEEDS: dict[str, list[str]] = {"hh_files": ["model.path=conf", "data.root=conf"]}
+# what an experiment cannot know: where a user's files lie, and which commit of a data set is meant
+LOCAL = [f"model.path={PACKAGE / 'microworld' / 'weights'}", "data.root={files}"]
+NEEDS: dict[str, list[str]] = {
+    "hh_files": LOCAL,
+    "hh_chat": LOCAL,
+    "hh_reward": LOCAL[1:],
+    "paper_faithful": LOCAL[1:],
+    "hf_cai_2024": [f"data.revision={40 * '0'}"],
+    "mistral_reproduction": [f"data.revision={40 * '0'}"],
+}
+# GiB of one GPU that a preset is for; libraries take another one beside what a plan counts
+ROOM = {
+    "qwen2_0_5b": 16,
+    "mistral7b_24gb": 24,
+    "mistral7b_80gb": 80,
+    "llama3_8b_8gpu": 80,
+    "hh_hub": 80,
+    "hf_cai_2024": 80,
+    "nemo_cai": 80,
+    "mistral_reproduction": 80,
+    "paper_faithful": 80,
+}
+LIBRARIES = 1
+LEARNING = ("pretrain", "sft", "reward_model", "dpo", "ppo")
+WHOLE = ("hf_cai_2024",)  # reads public data sets to their ends, so nobody knows their rows before
+# slots that the micro-world's run does not need, and a run that does
+ELSEWHERE = {
+    "assistant": "experiment=hh_hub",
+    "reviser": "roles=four",
+    "feedback_model": "roles=four",
+    "multiple_choice": "experiment=hh_files",
+    "multiple_choice_thoughts": "experiment=hh_files",
+    "baseline": "experiment=hh_files",
+    "surface": "experiment=hh_files",
+    "plain_text": "experiment=hh_files",
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the names and shapes of the released files and nothing of theirs: what a plan looks at."""
+    root = tmp_path_factory.mktemp("files")
+    evals, prompts = root / "anthropic_cai" / "evals", root / "anthropic_cai" / "prompts"
+    empty = [evals / f"{name}.jsonl" for name in ("438HHHEvaluations", "HarmfulVsEthical", "HarmfulnessClassification")]
+    empty += [root / "hh-rlhf" / f"harmless-base.{split}.jsonl.gz" for split in ("train", "test")]
+    for path in (*empty, root / "anthropic_cai" / "samples" / "MODEL.jsonl", prompts / "none"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    asked, thought = "\n\nHuman: Hello?\n\nAssistant:", "\n\nAssistant: Let's think step by step:"
+    revising = {
+        "prompt": "\n\nCritiqueRequest: What is wrong?\n\nCritique:",
+        "edit_request": "\n\nRevisionRequest: Better.\n\nRevision:",
+    }
+    contents: dict[str, Any] = {
+        "CritiqueRevisionInstructions": {"harmful0": revising},
+        "CritiqueRevisionFewShotPrompts": [
+            f"{asked} Hi.{revising['prompt']} It is short.{revising['edit_request']} Hello!"
+        ],
+        "RLMadisonInstructions": ["Which is better?"],
+        "RLMadisonFewShotPrompts": [{"prompt": asked, "corrects": "Hello!", "incorrects": "Go."}],
+        "RLMadisonPrecogFewShotPrompts": [
+            {"prompt": f"\n\nHuman: Which? {{}}{thought} A.\n\nHuman:\nSo the answer is: (A)"}
+        ],
+    }
+    for name, content in contents.items():
+        (prompts / f"{name}.json").write_text(json.dumps(content))
+    return root
+
+
+@functools.cache
+def plan_of(files: Path, *overrides: str) -> Plan:
+    """The plan of a run with these overrides, the files of its experiment given."""
+    needs = [need for text in overrides for need in NEEDS.get(text.removeprefix("experiment="), [])]
+    return make_plan(
+        compose_config([*overrides, *(need.format(files=files) for need in needs), f"runtime.outputs={files / 'none'}"])
+    )
 
 
 def nodes(value: Any) -> list[dict[str, Any]]:
@@ -38,17 +116,17 @@ def test_every_target_exists_and_its_keys_are_parameters(path: Path) -> None:
             assert set(node) - {*RESERVED, "defaults"} <= set(wanted), f"{path}: {node['_target_']}"
 
 
-def test_every_parameter_of_a_stage_is_spelt_out_in_its_yaml() -> None:
-    plan = make_plan(compose_config(["runtime.outputs=nowhere"]))
-    for slot, node in plan.nodes.items():
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_parameter_of_a_stage_is_spelt_out_in_its_yaml(files: Path, name: str) -> None:
+    for slot, node in plan_of(files, f"experiment={name}").nodes.items():
         wanted = set(signature(node.target).parameters) - {"out"}
         assert wanted == set(node.values) - set(RESERVED), slot
         assert set(signature(node.target).required) - {"out"} == wanted, f"{slot}: a default in code"
 
 
-def test_every_nested_target_spells_out_its_parameters() -> None:
-    plan = make_plan(compose_config(["runtime.outputs=nowhere"]))
-    for slot, node in plan.nodes.items():
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_nested_target_spells_out_its_parameters(files: Path, name: str) -> None:
+    for slot, node in plan_of(files, f"experiment={name}").nodes.items():
         for nested in nodes(node.values):
             if nested.get("_partial_") or nested is node.values:
                 continue
@@ -111,11 +189,22 @@ def downstream(plan: Any, slot: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_and_plans(name: str) -> None:
-    config = compose_config([f"experiment={name}", "runtime.outputs=nowhere", *NEEDS.get(name, [])])
-    assert isinstance(config, DictConfig)
-    if name not in NEEDS:
-        assert make_plan(config).nodes
+def test_every_experiment_makes_a_plan(files: Path, name: str) -> None:
+    assert plan_of(files, f"experiment={name}").nodes
+
+
+@pytest.mark.parametrize(("name", "room"), ROOM.items())
+def test_a_preset_knows_its_price_without_model_or_data(files: Path, name: str, room: int) -> None:
+    plan = plan_of(files, f"experiment={name}")
+    costs = estimates(plan)
+    learning = {slot for slot, node in plan.nodes.items() if node.stage in LEARNING}
+    assert {"sft", "dpo"} <= learning
+    for slot in learning:
+        assert 0 < costs[slot].memory < math.inf, slot
+        assert math.isfinite(costs[slot].tokens) == (name not in WHOLE), slot
+    needed = {slot: cost.memory / GIB for slot, cost in costs.items()}
+    assert max(needed.values()) + LIBRARIES < room, needed
+    assert all(map(math.isfinite, needed.values())), needed
 
 
 def test_nothing_under_runtime_is_hashed() -> None:
@@ -140,9 +229,11 @@ def test_a_sweep_over_kl_coef_moves_only_ppo_and_what_follows() -> None:
     assert moved == {"ppo", "answers_ppo", "verdicts_ppo", "ratings"}
 
 
-def test_the_report_reaches_every_stage_of_the_config() -> None:
-    config = compose_config(["runtime.outputs=nowhere"])
-    assert set(config.stages) - set(make_plan(config).nodes) == {"multiple_choice"}  # the micro-world has no such file
+def test_the_report_reaches_every_stage_of_the_config(files: Path) -> None:
+    plan = plan_of(files)
+    assert set(compose_config([]).stages) - set(plan.nodes) == set(ELSEWHERE)
+    for slot, run in ELSEWHERE.items():
+        assert slot in plan_of(files, run).nodes, f"{slot}: not reached by {run}"
 
 
 def test_edges_are_found_in_lists_and_mappings() -> None:

@@ -103,7 +103,8 @@ def example_texts(*, path: Source, questions: Source) -> list[str]:
     asked = {question.principle for question in multiple_choice(path=questions)}
     if len(asked) != 1:
         raise ValueError(f"{questions}: asks {len(asked)} different things; the examples of {path} take one principle")
-    return ["\n\n" + text.lstrip("\n").replace("{}", *asked) for text in texts]
+    (principle,) = asked
+    return ["\n\n" + text.lstrip("\n").replace("{}", principle) for text in texts]
 
 
 def first_conversations(*, questions: Sequence[Question], count: int | None) -> list[Question]:

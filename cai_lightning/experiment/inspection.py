@@ -34,8 +34,7 @@ def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
     for plan, job in zip(plans, overrides, strict=True):
         if len(plans) > 1:
             print(f"job: {' '.join(job)}")
-        heads = " ".join(f"{name:>6}" for name in (*FIGURES, "GiB"))
-        print(f"  {'':3} {'':6} {'stage':22} {'result':32} {heads} {'seconds':>8}")
+        print(f"  {'':3} {'':6} {'stage':22} {'result':32} {_cells(*FIGURES, 'GiB')} {'seconds':>8}")
         costs = estimates(plan)
         times = seconds(plan, costs)
         for number, slot in enumerate(plan.nodes, start=1):
@@ -58,11 +57,16 @@ def _line(plan: Plan, slot: str, cost: Any, time: float) -> str:
     """A stage's name, result, figures, and what it is made from."""
     node = plan.nodes[slot]
     numbers = {name: number for number, name in enumerate(plan.nodes, start=1)}
-    cells = " ".join(f"{cell:>6}" for cell in (*(short(getattr(cost, name)) for name in FIGURES), gib(cost.memory)))
+    cells = _cells(*(short(getattr(cost, name)) for name in FIGURES), gib(cost.memory))
     spent = f"{'' if plan.have(slot) else '~'}{time:.1f}".replace("~nan", "?")
     notes = [f"<- {' '.join(str(numbers[name]) for name in node.upstream)}"] if node.upstream else []
     notes += [f"({reason})"] if (reason := stale(plan, slot)) else []
     return f"{slot:22} {node.name:32} {cells} {spent:>8} {' '.join(notes)}"
+
+
+def _cells(*cells: str) -> str:
+    """Rows, calls, tokens and GiB in their columns."""
+    return " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (5, 5, 6, 5), strict=True))
 
 
 def _known(figure: float | None) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from cai_lightning.text.artifacts import Source
 
 FILE = "chat_template.jinja"
+_OTHERS = "additional_chat_templates"
 _SETTINGS = "tokenizer_config.json"
 
 
@@ -18,6 +20,7 @@ def own(folder: Path) -> None:
 def human_assistant(folder: Path) -> None:
     """No template, so that dialogues are Human/Assistant text."""
     (folder / FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / _OTHERS, ignore_errors=True)
     settings = folder / _SETTINGS
     if settings.is_file() and "chat_template" in (found := json.loads(settings.read_text(encoding="utf-8"))):
         del found["chat_template"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 from rich import box
@@ -12,27 +13,48 @@ from rich.table import Table
 
 from cai_lightning.report.style import ELO, METRICS, label, number, ordered
 
+NAME, HEAD, GAP = 18, 12, 2  # characters of a name at least, of a heading's line at most, between two columns
 
-def rating_table(players: Mapping[str, Any], *, title: str) -> Table:
+
+def rating_table(players: Mapping[str, Any], *, title: str, width: int) -> Table:
     """A table to print: a row a player, Elo and rates (in per cent) over their 95 % intervals.
 
-    `players` is `summary["players"]`; metrics that no player has are left out.
+    `players` is `summary["players"]`; metrics that no player has are left out. Long names wrap. Metrics for which
+    `width` characters leave no room are named below the table.
     """
+    players = ordered(players)
     known = [metric for metric in METRICS if any(player[metric]["value"] is not None for player in players.values())]
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Player", no_wrap=True)
+    shown, room = [], width - NAME
     for metric in known:
-        unit = "" if metric in ELO else ", %"
-        table.add_column(METRICS[metric] + unit, justify="right", vertical="bottom")
-    for name, player in ordered(players).items():
-        table.add_row(escape(label(name)), *(_cell(metric, player[metric]) for metric in known))
+        room -= _widest(metric, players) + GAP
+        if room < 0:
+            break
+        shown.append(metric)
+    left = [METRICS[metric] for metric in known if metric not in shown]
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.caption = f"no room for {', '.join(left)}: see the report" if left else None
+    table.add_column("Player", overflow="fold")
+    for metric in shown:
+        table.add_column(_head(metric), justify="right", vertical="bottom", no_wrap=True)
+    for name, player in players.items():
+        cells = (_cell(metric, player[metric]) for metric in shown)
+        table.add_row(escape(label(name)), *(f"[bold]{value}[/bold]\n[dim]{ends}[/dim]" for value, ends in cells))
     return table
 
 
-def _cell(metric: str, figure: Mapping[str, Any]) -> str:
+def _head(metric: str) -> str:
+    return fill(METRICS[metric] + ("" if metric in ELO else ", %"), HEAD)
+
+
+def _widest(metric: str, players: Mapping[str, Any]) -> int:
+    cells = (text for player in players.values() for text in _cell(metric, player[metric]))
+    return max(map(len, [*_head(metric).split("\n"), *cells]))
+
+
+def _cell(metric: str, figure: Mapping[str, Any]) -> tuple[str, str]:
+    """The value, and its interval or nothing."""
     value, low, high = (number(metric, figure[key]) for key in ("value", "low", "high"))
-    interval = "" if figure["low"] is None and figure["high"] is None else f"\n[dim]{low} … {high}[/dim]"
-    return f"[bold]{value}[/bold]{interval}"
+    return value, "" if figure["low"] is None and figure["high"] is None else f"{low} … {high}"
 
 
 def as_text(table: Table, *, width: int) -> str:

@@ -221,7 +221,7 @@ def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
         axes.barh(y, value, height * 0.5, color=colour, alpha=0.3)
         error = np.maximum([value - low, high - value], 0)
         axes.errorbar(value, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.1)
-        axes.plot(value, y, color=colour, marker=look[name].marker, markersize=4.5, linestyle="", clip_on=False)
+        axes.plot(value, y, color=colour, marker=look[name].marker, markersize=5, linestyle="", clip_on=False, zorder=4)
     axes.set_yticks(range(len(rates)), [METRICS[rate].replace(" ", "\n") for rate in rates], color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-
 ENDS = ("value", "low", "high")
 
 
@@ -44,10 +43,7 @@ def folded(title: str, body: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | Html]], *, style: str = "plain") -> str:
     """A table; the first cell of a row names it. Narrow screens scroll it, or stack its cells where `style` says so."""
-    body = "".join(
-        "<tr>" + "".join(_cell(name, cell, first=not at) for at, (name, cell) in enumerate(zip(head, row, strict=True)))
-        for row in rows
-    )
+    body = "".join(f"<tr>{_cells(head, row)}</tr>" for row in rows)
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     return (
         f'<div class="wide"><table class="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -56,9 +52,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | Html]], *, style: s
     )
 
 
-def _cell(name: str, cell: str | Html, *, first: bool) -> str:
-    text = cell.text if isinstance(cell, Html) else escape(cell)
-    return f'<th scope="row">{text}</th>' if first else f'<td data-label="{escape(name)}">{text}</td>'
+def _cells(head: Sequence[str], row: Sequence[str | Html]) -> str:
+    first, *rest = (cell.text if isinstance(cell, Html) else escape(cell) for cell in row)
+    named = zip(head[1:], rest, strict=True)
+    return f'<th scope="row">{first}</th>' + "".join(
+        f'<td data-label="{escape(name)}">{text}</td>' for name, text in named
+    )
 
 
 def tiles(shown: Mapping[str, str]) -> str:

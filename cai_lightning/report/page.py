@@ -27,8 +27,8 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     """The page as HTML. Everything that a model or a config wrote is escaped.
 
     `summary`: summary.json. `tables`: "ratings" (one variant of `ratings()`), "calibration" (of `calibrate()`,
-    or null), "note" (one line on what these results are evidence of, or null) and "public" (of `public`). `transcripts`:
-    of `choose()`.
+    or null), "reward_model" (the artifact's, or null), "note" (one line on what these results are evidence of, or null)
+    and "public" (name -> `Shown`). `transcripts`: of `choose()`.
     """
     variant, shown = tables["ratings"], tables["public"]
     drawn = figures.figures(variant, tables["calibration"])
@@ -36,7 +36,7 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     sections = [
         section("Players", _players(summary)),
         section("Figures", _figures(drawn)),
-        section("Feedback and reward model", _numbers(summary)),
+        section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
         section("Frontier", _frontier(variant["frontier"])),
         section("Jobs", _jobs(summary["jobs"])),
         section("On public files", public(shown) + (_first(summary) if shown else "")),
@@ -92,7 +92,7 @@ def _players(summary: Mapping[str, Any]) -> str:
         ]
         for name, player in players.items()
     ]
-    return table(["", *(METRICS[metric] for metric in known)], rows, style="measured") + _reading(summary)
+    return table(["", *(METRICS[metric] for metric in known)], rows, style="measured players") + _reading(summary)
 
 
 def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> Scale:
@@ -121,17 +121,19 @@ def _figures(drawn: Mapping[str, Any]) -> str:
     return f'<div class="figures">{shown}</div>' if shown else ""
 
 
-def _numbers(summary: Mapping[str, Any]) -> str:
-    feedback, reward = summary["feedback"] or {}, summary["reward_model"] or {}
+def _numbers(summary: Mapping[str, Any], reward: Mapping[str, Any]) -> str:
+    feedback = summary["feedback"] or {}
     shown = {
         "feedback accuracy": fixed(feedback.get("accuracy"), "{:.3f}"),
         "calibration error": fixed(feedback.get("ece"), "{:.3f}"),
         "Brier score": fixed(feedback.get("brier"), "{:.3f}"),
         "position bias, nats": fixed(feedback.get("position_bias"), "{:+.2f}"),
         "labels checked": fixed(feedback.get("n"), "{:,}"),
-        "reward model, harmless": fixed(reward.get("accuracy_harmless"), "{:.3f}"),
-        "reward model, helpful": fixed(reward.get("accuracy_helpful"), "{:.3f}"),
     }
+    for name in ("harmless", "helpful"):
+        if figure := reward.get(f"accuracy_{name}"):
+            value, low, high = (fixed(figure[key], "{:.3f}") for key in ENDS)
+            shown[f"reward model, {name} ({low} … {high})"] = value
     return tiles(shown)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
+from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 from cai_lightning.report.markup import Html, Scale, caption, fixed, folded, interval, percent, spanning, table
 from cai_lightning.report.style import label
 
 ONE = Scale(0, 1)
+RIGHT, CHANGE = "accuracy_", ("difference_", "ensemble_difference_")  # of a test set
 RELEASED = {  # how the released files name what was sampled
     "HRLHF": "helpful RLHF",
     "HHRLHF": "helpful and harmless RLHF",
@@ -27,61 +30,65 @@ class Shown(NamedTuple):
     content: Any
 
 
-Tables: TypeAlias = Mapping[str, Any]
+Tables: TypeAlias = Mapping[str, Any]  # name in the config -> content, of one kind
+Row: TypeAlias = list[str | Html]
 
 
 def public(shown: Mapping[str, Shown]) -> str:
-    """All tables by kind, under headings; what was trained on which files, and asked how, is the config's to say."""
-    known = {name: kind for kinds, _, _ in KINDS for kind in kinds for name, one in shown.items() if one.kind == kind}
+    """All tables under headings, each kind drawn in its own way and unknown kinds as nested tables."""
     parts = []
     for kinds, title, draw in KINDS:
-        found = {kind: {n: one.content for n, one in shown.items() if one.kind == kind} for kind in kinds}
-        if any(found.values()):
-            parts.append((title, draw(*found.values())))
-    parts += [(plain(name), nested(one.content)) for name, one in shown.items() if name not in known]
-    return "".join(f'<div class="public"><h3>{escape(title)}</h3>\n{body}</div>\n' for title, body in parts if body)
+        found = [{name: one.content for name, one in shown.items() if one.kind == kind} for kind in kinds]
+        if any(found):
+            parts.append((title, draw(*found)))
+    known = {kind for kinds, _, _ in KINDS for kind in kinds}
+    parts += [(_words(name), nested(one.content)) for name, one in shown.items() if one.kind not in known]
+    return "".join(f'<div class="public"><h3>{escape(title)}</h3>\n{body}</div>\n' for title, body in parts)
 
 
-def plain(name: str) -> str:
-    """A name of the config as words."""
-    return name.replace("_", " ")
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
-def named(name: str, about: str) -> Html:
+def _named(name: str, about: str) -> Html:
     """A row's name over a line on it."""
     return Html(f"{escape(name)}<small>{escape(about)}</small>" if about else escape(name))
 
 
+def _figure(
+    figure: Mapping[str, Any] | None,
+    show: Callable[[float | None], str],
+    scale: Scale | None = None,
+    ticks: Iterable[float | None] = (),
+) -> Html:
+    return interval(figure, show, scale, ticks=ticks, without="no interval")
+
+
 def choices(tables: Tables) -> str:
-    """Multiple-choice sets: accuracy with what is right without reading, the model's slot preference, what was asked."""
-    rows: list[list[str | Html]] = []
-    for name, sets in tables.items():
-        for file, one in sets.items():
-            figure = {**one, "value": one["accuracy"]}
-            guesses = (one.get("always_first"), one.get("majority"))
-            rows.append(
-                [
-                    named(file, plain(name) if len(tables) > 1 else ""),
-                    interval(figure, percent, ONE, ticks=guesses, without="no interval"),
-                    *map(percent, guesses),
-                    percent(one.get("first_order_accuracy")),
-                    fixed(one.get("position_bias"), "{:+.2f}"),
-                    f"{one['n']:,}",
-                    fixed(one.get("dropped"), "{:,}"),
-                    fixed(one.get("shots"), "{:,}"),
-                ]
-            )
+    """Multiple-choice sets: accuracy beside what is right without reading, slot preference, and what was asked."""
+    sets = [(file, _words(name), one) for name, files in tables.items() for file, one in files.items()]
+    rows: list[Row] = []
+    for file, name, one in sets:
+        guesses = (one["always_first"], one["majority"])
+        rows.append(
+            [
+                _named(file, name if len(tables) > 1 else ""),
+                _figure({**one, "value": one["accuracy"]}, percent, ONE, guesses),
+                *map(percent, guesses),
+                percent(one["first_order_accuracy"]),
+                fixed(one["position_bias"], "{:+.2f}"),
+                *(f"{one[count]:,}" for count in ("n", "dropped", "shots")),
+            ]
+        )
     head = ["Set", "Accuracy, %", "Always first, %", "Commonest, %", "File's order, %", "Slot bias, nats"]
-    each = "".join(
-        folded(f"{file}, {plain(name)}: accuracy by right answer", _classes(one["classes"]))
-        for name, sets in tables.items()
-        for file, one in sets.items()
-        if one.get("classes")
-    )
     said = (
-        "Scores are averaged over both orders of the options; 95 % intervals are over conversations. Marks on the bars: "
-        "always saying the first letter, and always naming the commonest right answer. Left out are questions about "
-        "conversations that stand among the examples."
+        "Scores are averaged over both orders of the options; 95 % intervals are over conversations. Marks on the "
+        "bars: always saying the first letter, and always naming the commonest right answer. Left out are questions "
+        "about conversations that stand among the examples."
+    )
+    each = "".join(
+        folded(f"{file} by right answer" + (f" ({name})" if len(tables) > 1 else ""), _classes(one["classes"]))
+        for file, name, one in sets
     )
     return table([*head, "Questions", "Left out", "Examples"], rows, style="measured") + caption(said) + each
 
@@ -93,92 +100,81 @@ def _classes(classes: Mapping[str, Mapping[str, Any]]) -> str:
 
 def preferences(models: Tables, baselines: Tables) -> str:
     """Reward models beside a bag of words and "the shorter reply", on the same held-out pairs."""
-    measured = [*models.values(), *(one[kind] for one in baselines.values() for kind in ("bag_of_words", "shorter"))]
-    tests = list(dict.fromkeys(key.removeprefix(_RIGHT) for one in measured for key in one if key.startswith(_RIGHT)))
-    rows: list[list[str | Html]] = []
-
-    def row(name: str, one: Mapping[str, Any], key: str, show: Callable[[float | None], str], scale: Scale) -> None:
-        if any(key + test in one for test in tests):
-            tick = 0.0 if key in _CHANGE else 0.5
-            cells = [interval(one.get(key + test), show, scale, ticks=[tick], without="no interval") for test in tests]
-            rows.append([name, *cells])
-
+    measured: dict[str, tuple[Mapping[str, Any], str]] = {}
+    changed: dict[str, tuple[Mapping[str, Any], str]] = {}
     for name, one in models.items():
-        row(plain(name).capitalize(), one, _RIGHT, percent, ONE)
-        row(f"{plain(name).capitalize()}s, mean reward", one, "ensemble_", percent, ONE)
-    for one in baselines.values():
-        row("Bag of words", one["bag_of_words"], _RIGHT, percent, ONE)
-        row("The shorter reply", one["shorter"], _RIGHT, percent, ONE)
-    changes = spanning(one.get(key + test) for one in models.values() for key in _CHANGE for test in tests)
-    for name, one in models.items():
-        row(f"{plain(name).capitalize()} minus words", one, _CHANGE[0], _points, changes)
-        row(f"Mean of {plain(name)}s minus words", one, _CHANGE[1], _points, changes)
+        model, mean = _words(name), f"{_words(name)}, mean of the runs' rewards"
+        measured |= {model: (one, RIGHT), mean: (one, "ensemble_")}
+        changed |= {f"{model} minus bag of words": (one, CHANGE[0]), f"{mean}, minus bag of words": (one, CHANGE[1])}
+    for name, one in baselines.items():
+        which = f" ({_words(name)})" if len(baselines) > 1 else ""
+        measured[f"Bag of words{which}"] = (one["bag_of_words"], RIGHT)
+        measured[f"The shorter reply{which}"] = (one["shorter"], RIGHT)
+    tests = list(dict.fromkeys(key.removeprefix(RIGHT) for one, _ in measured.values() for key in one if RIGHT in key))
+    span = spanning(one.get(key + test) for one, key in changed.values() for test in tests)
+    rows: list[Row] = [
+        [name, *(_figure(one.get(key + test), show, scale, [tick]) for test in tests)]
+        for shown, show, scale, tick in ((measured, percent, ONE, 0.5), (changed, _points, span, 0.0))
+        for name, (one, key) in shown.items()
+        if any(key + test in one for test in tests)
+    ]
     said = (
         "Held-out pairs in which the better reply is put first, with 95 % intervals by prompt. The bag of words is a "
         "logistic regression on the words of the same training labels; differences are pair by pair, in points."
     )
-    shown = table(["", *(f"{plain(test).capitalize()}, %" for test in tests)], rows, style="measured few")
-    return shown + caption(said) + "".join(_words(one["model"]) for one in baselines.values())
-
-
-_RIGHT = "accuracy_"
-_CHANGE = ("difference_", "ensemble_difference_")
+    shown = table(["", *(f"{_words(test)}, %" for test in tests)], rows, style="measured few")
+    return shown + caption(said) + "".join(_weights(one["model"]) for one in baselines.values())
 
 
 def _points(value: float | None) -> str:
     return fixed(None if value is None else 100 * value, "{:+.1f}")
 
 
-def _words(model: Mapping[str, Any]) -> str:
-    better, worse = ([f"{gram} ({weight:+.2f})" for gram, weight in model[side].items()] for side in ("better", "worse"))
-    rows = zip(better, worse, strict=True) if len(better) == len(worse) else ()
+def _weights(model: Mapping[str, Any]) -> str:
+    sides = ([f"{gram} ({weight:+.2f})" for gram, weight in model[side].items()] for side in ("better", "worse"))
     title = f"The words that weigh most, of {model['features']:,} (L2 {model['l2']:g})"
-    return folded(title, table(["For a reply, nats", "Against it, nats"], list(rows)))
+    return folded(title, table(["For a reply, nats", "Against it, nats"], list(zip_longest(*sides, fillvalue=""))))
 
 
 def surfaces(tables: Tables) -> str:
-    """Shape of replies and of revision chains, ours and released, of each table."""
-    return "".join(_surface(one) for one in tables.values())
+    """What replies and revision chains look like, ours and released."""
+    return "".join(_replies(one) + _chains(one) for one in tables.values())
 
 
-def _surface(one: Mapping[str, Any]) -> str:
+def _replies(one: Mapping[str, Any]) -> str:
     rules = one["rules"]
-    replies = [(named(label(name), "this run"), figures) for name, figures in one["answers"].items()]
-    replies += [(named(name, _released(name)), figures) for name, figures in one["samples"].items()]
-    rows = [
+    replies = {_named(label(name), "this run"): figures for name, figures in one["answers"].items()}
+    replies |= {_named(name, _released(name)): figures for name, figures in one["samples"].items()}
+    rows: list[Row] = [
         [
             name,
             fixed(figures["mean_words"], "{:.1f}"),
-            *(_small(figures[share]) for share in ("short", "boilerplate", "refusal", "repeated")),
+            *(_figure(figures[share], percent) for share in ("short", "boilerplate", "refusal", "repeated")),
             percent(figures["duplicate_share"]),
             percent(figures["distinct_ratio"]),
             f"{figures['n']:,}",
         ]
-        for name, figures in replies
+        for name, figures in replies.items()
     ]
     head = ["Replies", "Mean words", f"Under {rules['short']} words, %", "Stock phrases, %", "Refusals, %"]
-    head += ["Answer other prompts too, %", "Copies, %", f"Distinct {rules['gram']}-grams, %", "Replies, n"]
+    head += ["Also to other prompts, %", "Copies, %", f"Distinct {rules['gram']}-grams, %", "Replies"]
     said = (
         "Shares have 95 % intervals over prompts. Stock phrases and refusals are what the patterns of the config find. "
         "Distinct n-grams fall with the number of replies: compare equal numbers only."
     )
-    return table(head, rows) + caption(said) + _chains(one)
-
-
-def _small(figure: Mapping[str, Any]) -> Html:
-    return interval(figure, percent, None, ticks=(), without="no interval")
+    return table(head, rows) + caption(said)
 
 
 def _released(name: str) -> str:
-    """What the released file of this name holds, as far as its name says so; "released" at least."""
+    """What the released file of this name holds, as far as its name says so."""
     prompts, _, policy = name.partition("_")
     return f"{RELEASED[policy]}, {prompts} prompts" if policy in RELEASED else "released"
 
 
 def _chains(one: Mapping[str, Any]) -> str:
-    chains = [(named(plain(name), "this run"), figures) for name, figures in one["revisions"].items()]
-    chains += [(named(name, _released(name)), figures) for name, figures in one["traces"].items()]
-    rows = [
+    chains = {_named(_words(name), "this run"): figures for name, figures in one["revisions"].items()}
+    chains |= {_named(name, _released(name)): figures for name, figures in one["traces"].items()}
+    rows: list[Row] = [
         [
             name,
             _steps(figures["similarity"], "{:.2f}"),
@@ -186,10 +182,12 @@ def _chains(one: Mapping[str, Any]) -> str:
             _steps(figures["mean_chars"], "{:,.0f}"),
             f"{figures['n']:,}",
         ]
-        for name, figures in chains
+        for name, figures in chains.items()
     ]
     head = ["Revision chains", "Similar to the text before", "Unchanged", "Mean characters", "Chains"]
-    said = "Similarity is twice the shared words over all, 0 to 1; one figure a round, of characters also the first reply's."
+    said = (
+        "One figure a round, of characters also the first reply's. Similarity is twice the shared words over all words."
+    )
     return table(head, rows) + caption(said) if rows else ""
 
 
@@ -198,7 +196,7 @@ def _steps(values: Sequence[float], pattern: str) -> str:
 
 
 def losses(tables: Tables) -> str:
-    """Loss on plain texts before and after alignment, with the difference to the model that the others are set against."""
+    """Loss on plain texts before and after alignment, with the difference to the model to compare with."""
     return "".join(_loss(one) for one in tables.values())
 
 
@@ -206,30 +204,28 @@ def _loss(one: Mapping[str, Any]) -> str:
     against = next((name for name, figures in one.items() if figures["difference"] is None), "")
     changes = {name: (figures["difference"] or {}).get("bits_per_byte") for name, figures in one.items()}
     scale = spanning(changes.values())
-    signed, bits = partial(_formatted, pattern="{:+.4f}"), partial(_formatted, pattern="{:.4f}")
-    nats = partial(_formatted, pattern="{:.3f}")
-    ends = [figures["bits_per_byte"] for figures in one.values()]
-    rows = [
+    four, signed = (partial(fixed, pattern=each) for each in ("{:.4f}", f"{{:+.{_decimals(scale)}f}}"))
+    rows: list[Row] = [
         [
             label(name),
-            interval(figures["bits_per_byte"], bits, spanning(ends), ticks=(), without="no interval"),
-            interval(changes[name], signed, scale, ticks=[0.0], without="no interval"),
-            interval(figures["nats_per_token"], nats, None, ticks=(), without="no interval"),
-            f"{figures['documents']:,}",
-            f"{figures['bytes']:,}",
+            _figure(figures["bits_per_byte"], four),
+            _figure(changes[name], signed, scale, [0.0]),
+            _figure(figures["nats_per_token"], four),
+            *(f"{figures[count]:,}" for count in ("documents", "tokens", "bytes")),
         ]
         for name, figures in one.items()
     ]
-    head = ["Model", "Bits per byte", f"Minus {label(against)}", "Nats per token", "Texts", "Bytes"]
+    head = ["Model", "Bits per byte", f"Minus {label(against)}", "Nats per token", "Texts", "Tokens", "Bytes"]
     said = (
-        "Lower is better. 95 % intervals resample texts; differences are paired by text, "
-        "so they can be sure where the losses' own intervals overlap."
+        "Lower is better. 95 % intervals resample texts. Differences are paired by text, so they may be sure where "
+        "the losses' own intervals overlap."
     )
     return table(head, rows, style="measured") + caption(said)
 
 
-def _formatted(value: float | None, pattern: str) -> str:
-    return fixed(value, pattern)
+def _decimals(scale: Scale) -> int:
+    """How many decimals tell the values on a scale apart: three figures of what it spans, at most seven."""
+    return min(max(2 - math.floor(math.log10(scale.end - scale.start)), 3), 7)
 
 
 def nested(value: Any) -> str:
@@ -240,7 +236,7 @@ def nested(value: Any) -> str:
     if isinstance(value, list) and not any(isinstance(item, Mapping | list) for item in value):
         return escape(", ".join(map(_scalar, value)))
     if isinstance(value, Mapping | list):
-        items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
+        items = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
         return table(["", ""], [(str(name), Html(nested(item))) for name, item in items])
     return escape(_scalar(value))
 

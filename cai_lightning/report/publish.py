@@ -41,15 +41,16 @@ def run(
     table = _read(ratings / "ratings.json")
     variant = table["variants"][""]
     feedback = _read(calibration / "feedback.json") if calibration else None
+    reward = _read(reward_accuracy / "reward_model.json") if reward_accuracy else None
     shown = {name: content(path) for name, path in tables.items()}
     summary = summarise(
         run,
         table,
         feedback=feedback,
-        reward_model=_read(reward_accuracy / "reward_model.json") if reward_accuracy else None,
+        reward_model=reward,
         evals=_read(evals / "evals.json") if evals else None,
         tables={name: one.content for name, one in shown.items()},
-        jobs=_jobs(folder) if isinstance(run["replicate"], list) else [],
+        jobs=jobs(folder) if isinstance(run["replicate"], list) else [],
         judge=judge,
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -58,11 +59,11 @@ def run(
         [row for path in answers for row in read_rows(path, Answer) if row.sequences is None],
         count=transcripts,
     )
-    page = render(summary, {"ratings": variant, "calibration": feedback, "note": note, "public": shown}, chosen)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    parts = {"ratings": variant, "calibration": feedback, "reward_model": reward, "note": note, "public": shown}
+    (folder / "report.html").write_text(render(summary, parts, chosen), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     write(folder / "figures", figures(variant, feedback))
-    print(as_text(rating_table(summary["players"], title=str(run["experiment"])), width=WIDTH))
+    print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
     print(f"report: {folder / 'report.html'}")
 
 
@@ -120,7 +121,7 @@ def content(path: Path) -> Shown:
     return Shown(found[0].stem, _read(found[0]))
 
 
-def _jobs(folder: Path) -> list[dict[str, Any]]:
+def jobs(folder: Path) -> list[dict[str, Any]]:
     """What each finished job below a sweep's folder says of its labels and reward model."""
     places = sorted((path.parent for path in folder.glob("*/run.json")), key=lambda path: (len(path.name), path.name))
     return [

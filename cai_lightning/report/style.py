@@ -100,7 +100,7 @@ def _corner(point: str) -> str:
 
 
 def ordered(players: Mapping[str, Player]) -> dict[str, Player]:
-    """The players as readers meet them: in the pipeline's order, variants behind their kind, then others as they come."""
+    """The players as readers meet them: in the pipeline's order, variants with their kind, then others as they come."""
     order = list(NAMES)
     rank = {name: order.index(_base(name)) if _base(name) in NAMES else len(order) for name in players}
     return {name: players[name] for name in sorted(players, key=rank.__getitem__)}

@@ -24,6 +24,7 @@ def run(
     baseline: Table | None,
     resamples: int,
     batch_size: int,
+    dtype: str,
     precision: str,
     seed: int,
 ) -> Table:
@@ -32,12 +33,12 @@ def run(
     Labels with p_a of 0.5 are left out; equal rewards count one half. Several runs are several replicates: their
     hits on a pair are averaged first, and `ensemble_<name>` is the accuracy of their mean reward. With a `baseline`,
     `difference_<name>` and `ensemble_difference_<name>` say how much better they are than its bag of words on the same
-    pairs. Raises ValueError where it was not asked for one of them.
+    pairs. Raises ValueError where it was not asked for one of them. `dtype` is the number format of the weights.
     """
     import numpy as np
 
     labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
-    margins = [_margins(Path(one["reward_model"]), labels, batch_size, precision) for one in runs]
+    margins = [_margins(Path(one["reward_model"]), labels, batch_size, dtype, precision) for one in runs]
     words = None if baseline is None else json.loads((baseline / HITS).read_text(encoding="utf-8"))["bag_of_words"]
     table: dict[str, Any] = {}
     for name, rows in labels.items():
@@ -56,7 +57,7 @@ def run(
 
 
 def _margins(
-    path: Path, labels: Mapping[str, Sequence[Label]], batch_size: int, precision: str
+    path: Path, labels: Mapping[str, Sequence[Label]], batch_size: int, dtype: str, precision: str
 ) -> dict[str, list[float]]:
     """The reward of a minus that of b, for each label of each test set."""
     import torch
@@ -65,7 +66,7 @@ def _margins(
     from cai_lightning.stages.session import autocast, device, prepare
 
     prepare()
-    model, tokenizer = load_reward(path, dtype="float32")
+    model, tokenizer = load_reward(path, dtype=dtype)
     model.to(device())
     found = {}
     for name, rows in labels.items():
@@ -108,5 +109,5 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two scored texts a test pair and run."""
     rows, tokens = taken(recipe["tests"], dict.fromkeys(recipe["tests"]))
     judge, length = recipe["runs"][0]["reward_model"], max(given.length for given in recipe["tests"].values()) / 2
-    memory = scored({**recipe, "dtype": "float32"}, judge, rows=2 * rows, length=length)
+    memory = scored(recipe, judge, rows=2 * rows, length=length)
     return Estimate(None, 2 * rows * len(recipe["runs"]), tokens * len(recipe["runs"]), memory=memory)

@@ -51,8 +51,8 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 QWEN2 = (
-    "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
-    + CHATML
+    "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}"
+    "{% endif %}" + CHATML
 )
 QWEN3 = (
     "{% set ns = namespace(last=-1) %}{% for message in messages %}{% if message.role == 'user' %}"
@@ -61,12 +61,13 @@ QWEN3 = (
     "{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' + message.content.lstrip('\n') + '<|im_end|>\n' }}{% else %}"
     "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
 )
 LLAMA3 = (
     "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-    "{% if messages[0].role == 'system' %}{% set system = messages[0].content | trim %}{% set messages = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% endif %}{{ bos_token }}"
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content | trim %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}{{ bos_token }}"
     "{{ '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}"
     "{% for message in messages %}{{ '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n'"
     " + message.content | trim + '<|eot_id|>' }}{% endfor %}"
@@ -123,7 +124,10 @@ def byte_level(rule: str | None, specials: list[str], *, nfc: bool = False) -> T
 
 
 def sentence_piece(specials: list[str]) -> Tokenizer:
-    """BPE over text with "▁" for spaces, unknown characters and line breaks as bytes; normalizer and decoder are the caller's."""
+    """BPE over text with "▁" for spaces, line breaks and unknown characters as bytes.
+
+    How spaces come and go is the caller's.
+    """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
     learner.train_from_iterator(TEXT.splitlines(), trainers.BpeTrainer(vocab_size=500, show_progress=False))

@@ -104,7 +104,7 @@ BROKEN = {
         torch.cat([torch.full((len(ids), 1), start), ids], 1),
         torch.cat([torch.zeros(len(ids), 1), weights], 1),
     ),
-    "no start": lambda ids, weights, start: (ids[:, 1:], weights[:, 1:]),
+    "no start": lambda ids, weights, _: (ids[:, 1:], weights[:, 1:]),
     "no end": lambda ids, weights, end: (ids, weights * (ids != end)),
     "end not learned but written": lambda ids, weights, _: (ids, weights * (shift(weights, -1) > 0)),
     "prompt learned": lambda ids, weights, _: (ids, ((weights > 0) | (shift(weights, -1) > 0)).float()),

@@ -1,4 +1,4 @@
-"""Every family of tokenizers goes through one path: what is asked, learned, sampled and scored agrees with its template."""
+"""Family by family, what is asked, learned, sampled and scored agrees with what the tokenizer's template writes."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_ellipse_holds_95_percent_of_its_normal() -> None:
     assert (np.hypot(*inside.T) <= 1).mean() == pytest.approx(0.95, abs=0.005)
 
 
-def test_snapshots_of_different_runs_make_different_lines():
+def test_snapshots_of_different_runs_make_different_lines() -> None:
     curve = [{"run": run, "sequences": at} for at in (64, 128) for run in ("ppo [kl=1]", "ppo [kl=2]")]
     found = figures.by_run({"curve": curve})
     assert {run: [snapshot["sequences"] for snapshot in snapshots] for run, snapshots in found.items()} == {

@@ -8,7 +8,8 @@ import pytest
 
 from cai_lightning.report.console import as_text, rating_table
 from cai_lightning.report.page import render
-from cai_lightning.report.style import COLOURS, METRICS, looks, number
+from cai_lightning.report.public import Shown
+from cai_lightning.report.style import COLOURS, METRICS, SHAPES, label, looks, mark, number, ordered
 
 ATTACK = "<script>alert('x')</script>"
 
@@ -62,7 +63,16 @@ def summary() -> dict[str, Any]:
         "frontier": {"hypervolume": figure(5e5, 4e5, 6e5)},
         "stages": {"sft": {"0": {"key": "abcdef0123456789", "seconds": 3.25, "reused": True}}},
         "evals": {ATTACK: {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 99}},
+        "tables": {},
+        "jobs": [job("0", "kl=1"), job("1", ATTACK)],
     }
+
+
+def job(name: str, override: str) -> dict[str, Any]:
+    feedback = {"accuracy": 0.75, "ece": 0.1, "brier": 0.2, "position_bias": 0.0, "n": 9}
+    reward = {"accuracy_harmless": 0.625, "accuracy_helpful": None}
+    overrides = ["experiment=smoke", override]
+    return {"job": name, "overrides": overrides, "seeds": [0], "feedback": feedback, "reward_model": reward}
 
 
 def transcripts() -> list[dict[str, Any]]:
@@ -78,8 +88,17 @@ def calibration() -> dict[str, Any]:
 
 
 def page() -> str:
-    tables = {"ratings": variant(), "calibration": calibration(), "note": f"not evidence {ATTACK}"}
-    return render(summary(), tables, transcripts())
+    return render(summary(), tables(), transcripts())
+
+
+def tables() -> dict[str, Any]:
+    return {
+        "ratings": variant(),
+        "calibration": calibration(),
+        "reward_model": {"accuracy_harmless": figure(0.9, 0.85, 0.925)},
+        "note": f"not evidence {ATTACK}",
+        "public": {"other": Shown("other", {ATTACK: [1, ATTACK]})},
+    }
 
 
 class Outline(HTMLParser):
@@ -112,8 +131,8 @@ def test_whatever_a_model_wrote_is_escaped() -> None:
     outline = Outline()
     outline.feed(text)
     assert "script" not in outline.seen
-    # title, heading, note, judge, evaluation, kind, four turns of the prompt, chain and answers
-    assert text.count("&lt;script&gt;") >= 12
+    # title, heading, note, judge, evaluation, job, two of a table, kind, four turns of the prompt, chain and answers
+    assert text.count("&lt;script&gt;") >= 15
 
 
 def test_page_needs_no_network() -> None:
@@ -141,14 +160,16 @@ def test_page_shows_the_figures() -> None:
         assert shown in text
     assert "prefers-color-scheme: dark" in text
     assert "reward model, helpful" not in text  # unavailable
+    assert "reward model, harmless (0.850 … 0.925)" in text
+    assert "0.625" in text and "experiment=smoke" not in text  # what all jobs have sets none apart
 
 
 def test_page_of_a_run_without_ratings_is_still_a_page() -> None:
     empty = {name: None for name in ("seconds", "peak_rss_mb", "judge", "feedback", "reward_model", "frontier")}
-    bare = summary() | empty | {"players": {}, "stages": {}, "evals": {}}
+    bare = summary() | empty | {"players": {}, "stages": {}, "evals": {}, "jobs": []}
     nothing: dict[str, Any] = {key: {} for key in ("players", "replicate_values", "ellipses", "wins")}
-    tables = {"ratings": nothing | {"curve": [], "frontier": None}, "calibration": None, "note": None}
-    text = render(bare, tables, [])
+    parts = dict.fromkeys(tables()) | {"ratings": nothing | {"curve": [], "frontier": None}, "public": {}}
+    text = render(bare, parts, [])
     assert "<h2>" not in text and "<h1>" in text
 
 
@@ -174,6 +195,23 @@ def test_players_look_different_and_keep_their_looks() -> None:
     assert len(set(chosen.values())) == len(names)
     assert looks(["ppo", "another"])["ppo"] == chosen["ppo"]
     assert {look.colour for look in chosen.values()} <= set(COLOURS)
+    assert len({mark(look) for look in chosen.values()}) == len(names)  # on the page as well
+    assert {look.marker for look in chosen.values()} <= {"o", *SHAPES}
+
+
+def test_twelve_players_have_twelve_colours_in_both_themes() -> None:
+    chosen = looks(["helpful_only", "sl_cai", "dpo", "ppo", *map(str, range(8))])
+    for theme in (0, 1):
+        assert len({COLOURS[look.colour][theme] for look in chosen.values()}) == 12
+
+
+def test_variants_and_snapshots_keep_the_name_and_place_of_their_kind() -> None:
+    assert label("ppo [kl_coef=0.2]") == "RL-CAI (PPO) [kl_coef=0.2]"
+    assert label("ppo [kl_coef=0.2]@64") == "RL-CAI (PPO) [kl_coef=0.2]@64"
+    assert label("sl_cai@8") == "SL-CAI @8"
+    assert [label(name) for name in ("someone", "a@b [c]", "ppo_hh")] == ["someone", "a@b [c]", "ppo_hh"]
+    names = ["other", "ppo [a]", "dpo [b]", "dpo [a]", "helpful_only"]
+    assert list(ordered(dict.fromkeys(names))) == ["helpful_only", "dpo [b]", "dpo [a]", "ppo [a]", "other"]
 
 
 def luminance(colour: str) -> float:
@@ -191,7 +229,20 @@ def test_text_is_readable_by_wcag(theme: int) -> None:
 
 
 def test_terminal_table_has_every_player_and_figure() -> None:
-    text = as_text(rating_table(players(), title="A run"), width=120)
+    text = as_text(rating_table(players(), title="A run", width=120), width=120)
     assert text.index("Helpful only") < text.index("SL-CAI") < text.index("RL-CAI (PPO)")
     assert "+291 … +351" in text and "3.1" in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("width", [120, 80, 50])
+def test_terminal_table_cuts_nothing_in_silence(width: int) -> None:
+    variants = {f"ppo [kl_coef={k}, target=all_the_rest]": player(1000.0 * k, 0.5) for k in range(9)}
+    text = as_text(rating_table(players() | variants, title="A sweep", width=width), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in re.sub(r"\S … \S", "", text)  # only between the ends of an interval
+    squeezed = re.sub(r"\s+", "", text)
+    for metric in METRICS.values():
+        assert all(word in text for word in metric.split())
+    assert "+8030" in text and "kl_coef=8" in squeezed
+    assert ("no room for" in text) == (width < 120)

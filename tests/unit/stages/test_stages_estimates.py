@@ -59,7 +59,8 @@ def test_mixtures_take_no_more_than_their_limits() -> None:
 
 def test_orders_snapshots_and_opponents_multiply() -> None:
     both = {"_target_": "cai_lightning.constitution.feedback.both_orders"}
-    assert label.estimate({"comparisons": MANY, "order": both, "feedback_model": MODEL, **SAMPLING}).calls == 20
+    asked = {"comparisons": MANY, "order": both, "reasoning_samples": 0, "pick": {}}
+    assert label.estimate({**asked, "feedback_model": MODEL, **SAMPLING}).calls == 20
     policy = MODEL._replace(players=5)
     recipe = {"prompts": [MANY, MANY], "policy": policy, "snapshots": True, "max_new_tokens": 20, **SAMPLING}
     assert answers.estimate(recipe).rows == 100

@@ -4,7 +4,10 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
+from cai_lightning.models.causal import new_llama
+from cai_lightning.models.logprobs import hidden_states
 from cai_lightning.stages import memory
 from cai_lightning.stages.shapes import Shape, make_shape
 
@@ -107,3 +110,46 @@ def test_an_unknown_model_needs_an_unknown_amount() -> None:
     assert math.isnan(memory.training(None, recipe(), 1, head=True))
     assert math.isnan(memory.sampling(None, "float32", rows=1, prompt=1, new=1))
     assert math.isnan(memory.ppo(None, SMALL, recipe(), 1))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_activations_are_what_autograd_keeps(mixed: bool) -> None:
+    """Every tensor that a real forward pass saves, weights and logits left out."""
+    shape = make_shape(
+        hidden_size=64,
+        layers=4,
+        heads=4,
+        kv_heads=4,
+        head_dim=16,
+        intermediate_size=256,
+        vocab_size=32,
+        tied=True,
+        qkv_bias=False,
+    )
+    model = new_llama(
+        vocab_size=32,
+        hidden_size=64,
+        layers=4,
+        heads=4,
+        intermediate_size=256,
+        max_positions=64,
+        tie=True,
+        pad_id=0,
+        eos_id=1,
+        seed=0,
+    ).train()
+    ids = torch.randint(3, 32, (32, 64))
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        hidden_states(model, ids).sum()
+    expected = memory.activations(shape, ids.numel(), mixed=mixed, checkpointed=False)
+    assert expected == pytest.approx(sum(kept.values()), rel=0.1)

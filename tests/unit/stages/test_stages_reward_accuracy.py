@@ -9,7 +9,7 @@ from cai_lightning.stages import reward_accuracy
 from cai_lightning.text.records import Label, Prompt, write_rows
 
 RUNS = [{"replicate": 0, "reward_model": "one"}, {"replicate": 1, "reward_model": "other"}]
-GIVEN: dict[str, Any] = {"resamples": 200, "batch_size": 4, "precision": "32-true", "seed": 0}
+GIVEN: dict[str, Any] = {"resamples": 200, "batch_size": 4, "dtype": "float32", "precision": "32-true", "seed": 0}
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai_lightning.report.publish import content, jobs
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def test_the_table_of_an_artifact_is_the_json_that_is_not_the_store_s(tmp_path: Path) -> None:
+    for name in ("manifest", "timing", "hits", "surface"):
+        write(tmp_path / f"{name}.json", {"of": name})
+    assert content(tmp_path) == ("surface", {"of": "surface"})
+    write(tmp_path / "another.json", {})
+    with pytest.raises(ValueError, match=r"must hold one table as JSON, holds another.json, surface.json"):
+        content(tmp_path)
+    with pytest.raises(ValueError, match="holds none"):
+        content(tmp_path / "nowhere")
+
+
+def test_jobs_of_a_sweep_come_in_their_order_without_those_that_did_not_finish(tmp_path: Path) -> None:
+    for number in (0, 2, 10, 11):
+        job = tmp_path / str(number)
+        write(job / "summary.json", {"seeds": [number], "feedback": {"n": 1}, "reward_model": {}, "players": {}})
+        write(job / ".hydra" / "overrides.yaml", [f"kl={number}", "note='a: b'"])
+        if number != 11:
+            write(job / "run.json", {})
+    found = jobs(tmp_path)
+    assert [job["job"] for job in found] == ["0", "2", "10"]
+    assert found[1] == {
+        "job": "2",
+        "overrides": ["kl=2", "note='a: b'"],
+        "seeds": [2],
+        "feedback": {"n": 1},
+        "reward_model": {},
+    }
+    assert jobs(tmp_path / "0") == []
