@@ -154,7 +154,7 @@ def first_fault(ready: Sequence[tuple[list[int], list[float]]], reader: Reader) 
             check_supervision(
                 torch.tensor([ids]),
                 torch.tensor([weights]),
-                bos=reader.format.tokenizer.bos_token_id,
+                bos=reader.format.begin,
                 eos=reader.format.end,
                 is_prompt=is_prompt,
             )

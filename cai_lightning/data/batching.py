@@ -34,7 +34,10 @@ def cut_prompt(format: Format, prompt: Prompt, ids: Sequence[int], room: int) ->
         return list(ids)
     if (found := format.shortened(prompt, room)) is not None:
         return found
-    return None if format.templated or room <= 0 else list(ids[-room:])
+    begin = [] if format.begin is None else [format.begin]
+    if format.templated or room <= len(begin):
+        return None
+    return [*begin, *ids[len(ids) - room + len(begin) :]]
 
 
 def length_buckets(

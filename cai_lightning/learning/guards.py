@@ -76,20 +76,30 @@ class FirstBatch(Callback):  # type: ignore[misc]
 
 
 class FirstLoss(Callback):  # type: ignore[misc]
-    """Asserts the loss of the first batch, in nats: ln 2 for DPO, whose policy still is the reference.
+    """Asserts the mean loss of the batches before the first update, in nats: ln 2 for DPO, whose policy still is the
+    reference.
 
-    It sees the loss that is differentiated, which equals the batch's mean only without gradient accumulation.
+    It sees the loss that is differentiated: with gradient accumulation, the batch's share of its window.
     """
 
     def __init__(self, *, expected: float, tolerance: float) -> None:
         self._expected = expected
         self._tolerance = tolerance
+        self._share = 1.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Remembers the batch's share of its accumulation window."""
+        if trainer.global_step == 0:
+            self._share = (batch.weight.sum() / batch.divisor).item() / trainer.accumulate_grad_batches
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
         """Raises ValueError where the first loss is off."""
-        if trainer.global_step == 0 and abs(loss.item() - self._expected) > self._tolerance:
+        if trainer.global_step > 0:
+            return
+        found = loss.item() / self._share
+        if not abs(found - self._expected) <= self._tolerance:
             raise ValueError(
-                f"the first loss is {loss.item():.6f}, not {self._expected:.6f}: the reference log-probabilities "
+                f"the first loss is {found:.6f}, not {self._expected:.6f}: the reference log-probabilities "
                 "are not those of this policy on these tokens; rebuild the reference stage"
             )
 
@@ -121,5 +131,6 @@ def check_supervision(
             raise ValueError(f"{name} has more than one start token ({bos}) in a row")
         if not is_prompt(ids[:first]):
             raise ValueError(f"{name}: what stands before the reply is not a prompt")
-    if bos is not None and not any(ids[0] == bos for ids, _ in rows):
+    # a token that ends replies too says nothing of how texts begin
+    if bos not in (None, eos) and not any(ids[0] == bos for ids, _ in rows):
         raise ValueError(f"no row of the first batch begins with the start token ({bos}) that this model's texts have")

@@ -25,6 +25,7 @@ INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "pap
 WIDTH, HEIGHT = 5.2, 3.9  # inches
 DPI = 150
 NAMED = 8  # players that are named beside their points; more stand in a legend
+RUNS = 3  # lines of training that are named at their ends; more stand in a legend
 SPAN = 50  # Elo that both axes show at least on either side of the anchor
 CHI2 = -2 * math.log(0.05)  # squared radius that holds 95 % of a standard normal in the plane
 RATES = ("harmful_rate", "evasive_rate", "benign_refusal_rate", "over_refusal_rate", "helpfulness")
@@ -66,9 +67,10 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
     if calibration and calibration["bins"]:
         wanted["calibration"] = lambda axes: draw_calibration(axes, calibration)
     players = len(variant["players"])
-    legend = 0.19 * players
+    legend, runs = 0.19 * players, len(by_run(variant))
     tall = {
         "frontier": HEIGHT + (legend if players > NAMED else 0),
+        "elo": HEIGHT + (0.19 * runs if runs > RUNS else 0),
         "rates": max(HEIGHT, 0.12 * len(RATES) * players) + legend / (1 if players > NAMED else 2),
     }
     return {name: _figure(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
@@ -162,39 +164,48 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 
 
 def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
-    """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0."""
+    """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0.
+
+    A few runs are named at their ends, their colour is the criterion's; many have the looks of their players.
+    """
     runs = by_run(variant)
     start = variant["players"].get("sl_cai")
-    ends = [
-        _draw_run(axes, start, snapshots, metric, run if len(runs) > 1 else "")
-        for metric in CRITERIA
-        for run, snapshots in runs.items()
-    ]
+    look = looks(list(ordered(variant["players"])))
+    many = len(runs) > RUNS
+    ends = []
+    for metric, (colour, marker, word) in CRITERIA.items():
+        for run, snapshots in runs.items():
+            points = [(0, start[metric])] if start else []
+            points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
+            own = look.get(run, Look(colour, marker)) if many else Look(colour, marker)
+            if end := _draw_run(axes, points, own, dashed=many and word == "helpful", ribbon=0.14 / len(runs)):
+                setting = run.partition("[")[2].rstrip("]") if len(runs) > 1 else ""
+                ends.append((f"{word} {setting}".strip(), end, LIGHT[colour]))
     axes.set_xlabel("RL samples")
-    axes.set_ylabel("Elo against the anchor")
+    axes.set_ylabel("Elo against the anchor" + (", helpful dashed" if many else ""))
     axes.update_datalim([(0, -SPAN), (0, SPAN)])
     axes.autoscale_view()
     axes.margins(x=0.02)
+    if many:
+        _legend(axes, {run: look[run] for run in runs if run in look})
+        return
     left, right = axes.get_xlim()
     axes.set_xlim(left, right + (0.17 if len(runs) < 2 else 0.34) * (right - left))
-    _name_points(axes, [end for end in ends if end])
+    _name_points(axes, ends)
 
 
 def _draw_run(
-    axes: Axes, start: Mapping[str, Any] | None, snapshots: Sequence[Mapping[str, Any]], metric: str, run: str
-) -> tuple[str, tuple[float, float], str] | None:
-    """One line with its ribbon; what to write at its end: the criterion, and what sets one of several runs apart."""
-    role, marker, word = CRITERIA[metric]
-    points = [(0, start[metric])] if start else []
-    points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
-    points = [(at, figure) for at, figure in points if figure["value"] is not None]
-    if not points:
+    axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], look: Look, *, dashed: bool, ribbon: float
+) -> tuple[float, float] | None:
+    """One line with its ribbon; where it ends."""
+    known = [(x, *_bounds(figure)) for x, figure in points if figure["value"] is not None]
+    if not known:
         return None
-    at, value, low, high = zip(*((x, *_bounds(figure)) for x, figure in points), strict=True)
-    axes.fill_between(at, low, high, color=LIGHT[role], alpha=0.14, linewidth=0)
-    axes.plot(at, value, color=LIGHT[role], marker=marker, markersize=5, linewidth=1.6)
-    said = f"{word} {run.partition('[')[2].rstrip(']')}".strip()
-    return said, (at[-1], value[-1]), LIGHT[role]
+    at, value, low, high = zip(*known, strict=True)
+    colour, line = LIGHT[look.colour], "--" if dashed else "-"
+    axes.fill_between(at, low, high, color=colour, alpha=ribbon, linewidth=0)
+    axes.plot(at, value, color=colour, marker=look.marker, markersize=5, linewidth=1.6, linestyle=line)
+    return at[-1], value[-1]
 
 
 def _bounds(figure: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -223,7 +234,7 @@ def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
         axes.errorbar(value, y, xerr=error, fmt="none", ecolor=colour, elinewidth=1.1)
         axes.plot(value, y, color=colour, marker=look[name].marker, markersize=5, linestyle="", clip_on=False, zorder=4)
     axes.set_yticks(range(len(rates)), [METRICS[rate].replace(" ", "\n") for rate in rates], color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rates) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("per cent of replies (helpfulness: mean share of right parts)")
     axes.grid(False, axis="y")

@@ -18,6 +18,7 @@ from cai_lightning.text.records import Comparison, Label, Revision, read_rows
 DATA = os.environ.get("CAI_SHARED_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="CAI_SHARED_DATA names no folder with the released files")
 
+EXAMPLES = "anthropic_cai/prompts/RLMadisonPrecogFewShotPrompts.json"
 # fewer rows than the experiment's own, so that the test stays short
 SMALL = [
     "stages.revisions.rounds=1",
@@ -29,7 +30,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Run facts, store and summary of one run on the files."""
+    """Run facts, store, summary and page of one run on the files."""
     assert DATA is not None
     folder = tmp_path_factory.mktemp("hh")
     text = Path(DATA) / "hh-rlhf" / "harmless-base.train.jsonl.gz"
@@ -56,11 +57,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         json.loads((latest / "run.json").read_text()),
         folder / "outputs" / "store",
         json.loads((latest / "summary.json").read_text()),
+        (latest / "report.html").read_text(),
     )
 
 
 def rows(run: Any, slot: str, record: Any) -> Any:
-    facts, store, _ = run
+    facts, store, *_ = run
     return read_rows(store / facts["keys"][slot], record)
 
 
@@ -102,16 +104,55 @@ def test_human_comparisons_are_chosen_first_and_certain(run: Any) -> None:
 
 
 def test_both_evaluation_files_are_scored_over_all_their_rows(run: Any) -> None:
-    _, _, summary = run
+    summary = run[2]
     # lines of the shared subsets, counted with wc -l
     assert summary["evals"]["438HHHEvaluations"]["n"] == 233
     assert summary["evals"]["HarmfulVsEthical"]["n"] == 138
     for entry in summary["evals"].values():
         assert 0 <= entry["low"] <= entry["accuracy"] <= entry["high"] <= 1
+    nine = summary["tables"]["multiple_choice"]["HarmfulnessClassification"]
+    assert nine["clusters"] == 32 and sum(one["n"] for one in nine["classes"].values()) == nine["n"]
+
+
+def test_questions_after_thoughts_follow_six_examples_and_ask_none_of_their_conversations(run: Any) -> None:
+    assert DATA is not None
+    table = run[2]["tables"]["multiple_choice_thoughts"]["438HHHEvaluations"]
+    assert table["shots"] == len(json.loads((Path(DATA) / EXAMPLES).read_text())) == 6
+    assert 0 < table["clusters"] <= 6 <= table["n"] + table["dropped"]
+
+
+def test_reward_model_stands_beside_its_baselines_on_the_same_prompts(run: Any) -> None:
+    tables = run[2]["tables"]
+    learned, simple = tables["reward_model"]["accuracy_harmless"], tables["baseline"]
+    words, shorter = (simple[name]["accuracy_harmless"] for name in ("bag_of_words", "shorter"))
+    assert learned["n"] == words["n"] == shorter["n"] == tables["reward_model"]["difference_harmless"]["n"]
+    assert learned["value"] == run[2]["reward_model"]["accuracy_harmless"]
+    change = tables["reward_model"]["difference_harmless"]["value"]
+    assert change == pytest.approx(learned["value"] - words["value"], abs=1e-9)
+
+
+def test_our_replies_are_described_like_the_released_ones(run: Any) -> None:
+    assert DATA is not None
+    surface, plain = run[2]["tables"]["surface"], run[2]["tables"]["plain_text"]
+    files = {path.stem for path in (Path(DATA) / "anthropic_cai" / "samples").glob("*.jsonl")}
+    assert set(surface["samples"]) | set(surface["traces"]) == files
+    assert set(surface["answers"]) >= {"helpful_only", "sl_cai", "dpo", "ppo"}
+    assert {figures["n"] for figures in surface["answers"].values()} == {24}
+    assert surface["revisions"]["ours"]["n"] == 24 and len(surface["revisions"]["ours"]["similarity"]) == 1
+    assert set(plain) == {"helpful_only", "sl_cai", "dpo", "ppo"}
+    assert [name for name, one in plain.items() if one["difference"] is None] == ["helpful_only"]
+    assert {one["documents"] for one in plain.values()} == {24}
+
+
+def test_the_page_shows_all_tables(run: Any) -> None:
+    page = run[3]
+    for shown in ("On public files", "LAMDA_RLMADISON_COT", "Bag of words", "Bits per byte", "HarmfulVsEthical"):
+        assert shown in page
+    assert page.count("<h2>Multiple choice</h2>") == 0  # not once more below
 
 
 def test_what_is_unavailable_is_null(run: Any) -> None:
-    _, _, summary = run
+    summary = run[2]
     assert summary["feedback"]["accuracy"] is None
     assert summary["reward_model"]["accuracy_helpful"] is None
     assert summary["reward_model"]["accuracy_harmless"] is not None
@@ -119,7 +160,7 @@ def test_what_is_unavailable_is_null(run: Any) -> None:
 
 
 def test_training_rows_are_counted_and_none_lost_in_silence(run: Any) -> None:
-    facts, store, _ = run
+    facts, store, *_ = run
     counts = json.loads((store / facts["keys"]["sft"] / "counts.json").read_text())
     assert counts["revisions"] == 24
     assert counts["kept"] + counts["too_long"] + counts["empty"] == 48

@@ -1,6 +1,7 @@
 """The whole pipeline through the command line, on a minute world: built, reused, swept, killed, raced."""
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cai_lightning.text.records import Label, Response, Revision, read_rows
 
 SMOKE = ["experiment=smoke", "runtime.progress=off"]
 
@@ -112,6 +115,49 @@ def test_replicates_end_in_one_joint_summary_over_seeds(first: Path, tmp_path: P
     assert set(summary["players"]) == {"helpful_only", "sl_cai", "dpo", "ppo"}
     assert set(summary["stages"]["sft"]) == {"0", "1"}
     assert built(json.loads((sweep / "0" / "run.json").read_text())) == set()
+
+
+def example(first: Path, outputs: Path, name: str) -> Any:
+    """The facts of an example experiment of smoke size, in a copy of the store, and a reader of its rows."""
+    shutil.copytree(first / "store", outputs / "store")
+    cai(outputs, f"experiment=[smoke,{name}]")
+    run = facts(outputs)
+    return run, lambda slot, record: read_rows(outputs / "store" / run["keys"][slot], record)
+
+
+# what learns from labels, and what comes after that
+LEARNT = {"reference", "dpo", "reward_model", "ppo", "answers_dpo", "answers_ppo", "verdicts_dpo", "verdicts_ppo"}
+LEARNT |= {"ratings", "reward_accuracy"}
+
+
+def test_revisions_against_first_replies_are_one_more_source_of_pairs(first: Path, tmp_path: Path) -> None:
+    run, rows = example(first, tmp_path / "outputs", "revision_pairs")
+    assert built(run) == {"revision_pairs", *LEARNT}
+    replies = {row.id: row.text for row in rows("red_team_responses", Response)}
+    last = {row.prompt.id: row.text for row in rows("revisions", Revision) if row.round == 2}
+    pairs = rows("revision_pairs", Label)
+    assert 0 < len(pairs) == sum(last[id] != text for id, text in replies.items())
+    assert all((row.a, row.b, row.p_a) == (last[row.prompt.id], replies[row.prompt.id], 1) for row in pairs)
+    sources = ("labels", "annotations", "human_labels", "revision_pairs")
+    counts = json.loads((tmp_path / "outputs" / "store" / run["keys"]["reward_model"] / "counts.json").read_text())
+    assert sum(counts[name] for name in ("kept", "too_long", "identical", "weightless")) == sum(
+        len(rows(slot, Label)) for slot in sources
+    )
+
+
+def test_two_feedback_models_make_one_label(first: Path, tmp_path: Path) -> None:
+    run, rows = example(first, tmp_path / "outputs", "two_feedback_models")
+    assert built(run) == {"labels_second", "ensemble", "calibration", *LEARNT}
+    voices = [rows(slot, Label) for slot in ("labels", "labels_second", "ensemble")]
+    for at_once, thought, both in zip(*voices, strict=True):
+        assert at_once.id == thought.id == both.id
+        assert len(thought.thoughts) == 2 and 0.4 <= thought.p_a <= 0.6  # one in either order
+        assert both.thoughts == thought.thoughts and not at_once.thoughts
+        share = sum(1 / (1 + math.exp(-logit)) for logit in thought.logits) / 2
+        logits = [sum(at_once.logits) / 2, math.log(share / (1 - share))]
+        assert both.logits == pytest.approx(logits, abs=1e-6)
+        p = 1 / (1 + math.exp(-sum(logits) / 2))
+        assert both.p_a == pytest.approx(min(max(p, 0.02), 0.98), abs=1e-6)
 
 
 def from_stage(first: Path, outputs: Path, stage: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.constitution.questions import asking
 from cai_lightning.constitution.reasoning import Reasoning
@@ -141,7 +141,8 @@ class Run:
 
     @property
     def tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self.folder("base"), local_files_only=True)
+        # AutoTokenizer would take Qwen2's own class, which cuts words in another way than the folder says
+        return PreTrainedTokenizerFast.from_pretrained(self.folder("base"), local_files_only=True)
 
 
 @pytest.fixture(

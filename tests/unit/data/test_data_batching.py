@@ -48,8 +48,9 @@ def test_no_rows_make_no_batches():
 class Stub:
     """A format of one token a character: turns begin at capitals."""
 
-    def __init__(self, templated):
+    def __init__(self, templated, begin=None):
         self.templated = templated
+        self.begin = begin
 
     def shortened(self, prompt, room):
         ends = [prompt[at:] for at, letter in enumerate(prompt) if letter.isupper()]
@@ -120,3 +121,9 @@ def test_a_resumed_loader_serves_the_rest(served):
     for _ in range(3):
         seen.extend(second)
     assert seen[: len(all_batches)] == all_batches
+
+
+def test_a_turn_that_loses_its_beginning_keeps_the_start_token():
+    ids = [7, *map(ord, "abcdef")]
+    assert cut_prompt(Stub(False, begin=7), "abcdef", ids, 3) == [7, *map(ord, "ef")]
+    assert cut_prompt(Stub(False, begin=7), "abcdef", ids, 1) is None

@@ -131,3 +131,11 @@ def test_first_batch_assertions(ids, marks, message):
     else:
         with pytest.raises(ValueError, match=f"row 1 of the first batch.*{message}"):
             check()
+
+
+def test_a_start_token_that_also_ends_replies_need_not_begin_a_text():
+    """As in GPT-2, whose prompts have none."""
+    ids, marks = rows_of(([3, 4, 7, 1, 1], [0, 0, 1, 1, 0]))
+    check_supervision(ids, marks, bos=1, eos=1, is_prompt=lambda before: before[-1] == 4)
+    with pytest.raises(ValueError, match=r"no row of the first batch begins with the start token \(2\)"):
+        check_supervision(ids, marks, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)

@@ -64,17 +64,24 @@ def test_soft_labels_are_met_and_not_passed(llama, recipe, trainer):
         assert margins(module.policy, pairs) == pytest.approx([optimum] * 4, abs=0.05)
 
 
-def test_the_first_loss_is_ln_2(llama, recipe, trainer):
+WINDOWS = pytest.mark.parametrize(("batch_tokens", "accumulate"), [(128, 1), (16, 4), (32, 4)])
+
+
+@WINDOWS
+def test_the_first_loss_is_ln_2(llama, recipe, trainer, batch_tokens, accumulate):
     module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
     guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
-    fit(module, data(rows(llama())), epochs=1, **(trainer | {"callbacks": [guard]}))
+    pairs = data(rows(llama()), batch_tokens=batch_tokens, accumulate=accumulate)
+    fit(module, pairs, epochs=1, **(trainer | {"callbacks": [guard], "accumulate": accumulate}))
 
 
-def test_a_foreign_reference_is_noticed(llama, recipe, trainer):
+@WINDOWS
+def test_a_foreign_reference_is_noticed(llama, recipe, trainer, batch_tokens, accumulate):
     module = PreferenceModule(llama(), loss=partial(dpo_loss, beta=1.0), **recipe)
     guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
+    pairs = data(rows(llama(seed=1)), batch_tokens=batch_tokens, accumulate=accumulate)
     with pytest.raises(ValueError, match=r"the first loss is .*, not 0.693147: the reference"):
-        fit(module, data(rows(llama(seed=1))), epochs=1, **(trainer | {"callbacks": [guard]}))
+        fit(module, pairs, epochs=1, **(trainer | {"callbacks": [guard], "accumulate": accumulate}))
 
 
 def test_accumulation_weighs_every_pair_by_its_weight(llama, recipe, trainer):

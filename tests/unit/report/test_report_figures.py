@@ -75,3 +75,24 @@ def test_snapshots_of_different_runs_make_different_lines() -> None:
         "ppo [kl=1]": [64, 128],
         "ppo [kl=2]": [64, 128],
     }
+
+
+def texts(drawn: Any) -> list[str]:
+    return [text.get_text() for legend in drawn.legends for text in (legend.get_title(), *legend.get_texts())]
+
+
+def test_many_players_and_runs_stand_in_legends_that_say_where_colours_repeat() -> None:
+    few, many = variant(), variant()
+    one, curve = many["players"]["ppo"], many["curve"]
+    names = [f"ppo [kl={number}]" for number in range(12)]
+    many |= {"players": many["players"] | dict.fromkeys(names, one), "curve": []}
+    many["replicate_values"] = dict.fromkeys(many["players"], few["replicate_values"]["ppo"])
+    many["curve"] = [snapshot | {"run": name} for name in names for snapshot in curve]
+    drawn = {size: figures.figures(given, None) for size, given in (("few", few), ("many", many))}
+    assert texts(drawn["few"]["frontier"]) == texts(drawn["few"]["elo"]) == []
+    shown = texts(drawn["many"]["frontier"])
+    assert shown[0].startswith("Colours repeat")
+    assert shown[1:] == ["Helpful only", "RL-CAI (PPO)", *(f"RL-CAI (PPO) [kl={number}]" for number in range(12))]
+    assert texts(drawn["many"]["elo"])[1:] == shown[3:]
+    assert texts(drawn["many"]["rates"]) == shown
+    assert texts(drawn["few"]["rates"]) == ["", "Helpful only", "RL-CAI (PPO)"]
