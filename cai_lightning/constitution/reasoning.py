@@ -51,20 +51,32 @@ class Reasoning:
 
     def thought(self, words: str) -> Steps:
         """What follows the question: the words of a thought, and the answer line, after which a letter is due."""
-        lead = " " if words and not words[0].isspace() else ""
-        return more(lead + words.rstrip()), self._due()
+        return thought(words, answer=self.answer)
 
     def examples(self, principles: Sequence[str], _key: str) -> tuple[Steps, ...]:
         """The few-shot texts with their principles in the slots; their letters are fixed."""
-        return tuple(map(self._example, self.few_shots, principles))
+        shown = [text.replace(SLOT, principle, 1) for text, principle in zip(self.few_shots, principles, strict=True)]
+        return tuple(example(text, opening=self.opening, answer=self.answer) for text in shown)
 
-    def _example(self, text: str, principle: str) -> Steps:
-        asked, _, rest = text.replace(SLOT, principle, 1).rpartition(self.opening)
-        letter = rest[-len(LETTERS[0]) :]
-        thought = more(rest.removesuffix(self.answer + letter))
-        steps = (turn("human", asked), turn("assistant", self.opening), thought, self._due())
-        return *steps, after(steps, letter)
 
-    def _due(self) -> Step:
-        in_human_turn = self.answer.startswith(MARKERS["human"])
-        return turn("human", self.answer) if in_human_turn else more(self.answer)
+def thought(words: str, *, answer: str) -> Steps:
+    """The words of a thought, and the answer line, after which a letter is due."""
+    lead = " " if words and not words[0].isspace() else ""
+    return more(lead + words.rstrip()), _due(answer)
+
+
+def example(text: str, *, opening: str, answer: str) -> Steps:
+    """The steps of a solved example: question, `opening`, thought, `answer`, letter; joined again they are the text.
+
+    Raises ValueError where the text is not so.
+    """
+    asked, mark, rest = text.rpartition(opening)
+    letter = rest[-len(LETTERS[0]) :]
+    if not (mark and rest.endswith(answer + letter)):
+        raise ValueError(f"an example must hold {opening!r} and end with {answer!r} and a letter: {text[-60:]!r}")
+    steps = (turn("human", asked), turn("assistant", opening), more(rest.removesuffix(answer + letter)), _due(answer))
+    return *steps, after(steps, letter)
+
+
+def _due(answer: str) -> Step:
+    return turn("human", answer) if answer.startswith(MARKERS["human"]) else more(answer)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+from cai_lightning.constitution.reasoning import example, thought
+from cai_lightning.constitution.styles import Steps, Style, after, turn
 from cai_lightning.data.questions import Question
 from cai_lightning.text.backends import Generator, Query, Request, Sampling, Scorer
 from cai_lightning.text.records import fingerprint
@@ -18,11 +20,12 @@ class Backend(Generator, Scorer, Protocol):
     """Samples and scores."""
 
 
-def letters(scorer: Scorer, *, prefix: str) -> Ask:
-    """Asks for the letter at once, `prefix` (solved examples, or nothing) before each question."""
+def letters(scorer: Scorer, *, style: Style, few_shots: Sequence[str], solved: Sequence[Question]) -> Ask:
+    """Asks for the letter at once, after solved examples: texts, whose last paragraph is the answer, and questions."""
+    shown = [*map(_text_example, few_shots), *map(_example, solved)]
 
     def ask(questions: Sequence[Question]) -> list[tuple[float, ...]]:
-        return scorer.score([Query(prefix + question.prompt, question.letters) for question in questions])
+        return scorer.score([Query(style(shown, _asked(question)), question.letters) for question in questions])
 
     return ask
 
@@ -30,8 +33,11 @@ def letters(scorer: Scorer, *, prefix: str) -> Ask:
 def reasoned(
     backend: Backend,
     *,
-    prefix: str,
+    style: Style,
+    few_shots: Sequence[str],
+    solved: Sequence[Question],
     template: str,
+    opening: str,
     short: bool,
     answer: str,
     samples: int,
@@ -42,25 +48,51 @@ def reasoned(
 ) -> Ask:
     """Asks for the letter after sampled thoughts (Bai et al. 2022, section 4.1); probabilities are averaged over them.
 
-    A question is put by `template` (`Question.asked`, with `short`), the model goes on from it, `answer` follows its
-    thought, then the letter. Each order of the options has thoughts of its own.
+    A question is put by `template` (`Question.asked`, with `short`), the model goes on from `opening`, `answer` follows
+    its thought, then the letter. Each order of the options has thoughts of its own. `solved` questions show no thought
+    and are refused.
     """
+    if solved:
+        raise ValueError("shots: solved questions hold no thoughts to show; give few_shots that do, or 0 shots")
+    shown = [example(text, opening=opening, answer=answer) for text in few_shots]
     sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
 
     def ask(questions: Sequence[Question]) -> list[tuple[float, ...]]:
-        prompts = [prefix + question.asked(template, short=short) for question in questions for _ in range(samples)]
-        names = [f"{fingerprint(prompt)}/thought/{number % samples}" for number, prompt in enumerate(prompts)]
-        thoughts = backend.generate([Request(*row) for row in zip(names, prompts, strict=True)], sampling)
-        due = [prompt + _led(done.text) + answer for prompt, done in zip(prompts, thoughts, strict=True)]
-        asked = [question.letters for question in questions for _ in range(samples)]
-        scores = backend.score([Query(*query) for query in zip(due, asked, strict=True)])
+        asked: list[Steps] = [
+            (turn("human", question.asked(template, short=short)), turn("assistant", opening)) for question in questions
+        ]
+        each = [(place, number) for place in range(len(questions)) for number in range(samples)]
+        requests = [
+            Request(f"{fingerprint(questions[place].prompt)}/thought/{number}", style(shown, asked[place]))
+            for place, number in each
+        ]
+        done = backend.generate(requests, sampling)
+        queries = [
+            Query(style(shown, (*asked[place], *thought(words.text, answer=answer))), questions[place].letters)
+            for (place, _), words in zip(each, done, strict=True)
+        ]
+        scores = backend.score(queries)
         return [_averaged(scores[at : at + samples]) for at in range(0, len(scores), samples)]
 
     return ask
 
 
-def _led(thought: str) -> str:
-    return (" " if thought and not thought[0].isspace() else "") + thought.rstrip()
+def _asked(question: Question) -> Steps:
+    """The question and its answer line; as text, the prompt of the file byte for byte."""
+    return (
+        turn("human", question.prompt.removesuffix(question.answer_line)),
+        turn("assistant", question.answer_line),
+    )
+
+
+def _example(question: Question) -> Steps:
+    steps = _asked(question)
+    return *steps, after(steps, question.letters[question.gold])
+
+
+def _text_example(text: str) -> Steps:
+    asked, mark, answered = text.rpartition("\n\n")
+    return turn("human", asked), turn("assistant", mark + answered)
 
 
 def _averaged(scores: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

@@ -45,8 +45,8 @@ def sample(
     Token n of a row is the argmax of logits / temperature + noise(seed, row key, n), and of the logits alone at
     temperature 0; so a row's draw does not depend on its neighbours beyond rounding. Pads are masked by length, never
     by id. Rows end with an id of `eos`, with a stop string, or at the length limit. All in one batch: the caller
-    splits. `on_token(row, id)` is told of each draw as it is made. Works in eval mode whatever mode the model is in, and
-    leaves it so. Raises ValueError on an empty prompt.
+    splits. `on_token(row, id)` is told of each draw as it is made. Works in eval mode whatever mode the model is in,
+    and leaves it so. Raises ValueError on an empty prompt.
     """
     if not all(prompts):
         raise ValueError("a prompt has no token; a model needs one to go on from")

@@ -30,7 +30,7 @@ def run(
 
     Before each question stand the file's `few_shots` and `shots` solved questions of its own. A conversation that
     stands in the few-shots, among the solved questions or in `leave_out` is not asked: `dropped` counts those rows.
-    `ask` takes the model and the text in front as `prefix`, and returns what asks questions: letters at once, or after
+    `ask` takes the model and what stands in front, and returns what asks questions: letters at once, or after
     reasoning. Further figures: `evaluate`.
     """
     from cai_lightning.data.questions import examples, without_examples
@@ -43,8 +43,7 @@ def run(
         shown = few_shots.get(name, [])
         kept, _ = without_examples(rows, [*shown, *leave_out.get(name, [])])
         solved, kept = examples(kept, count=shots)
-        prefix = "".join([*shown, *(question.solved for question in solved)])
-        figures = evaluate(ask(backend, prefix=prefix), kept, resamples=resamples, seed=seed)
+        figures = evaluate(ask(backend, few_shots=shown, solved=solved), kept, resamples=resamples, seed=seed)
         table[name] = figures | {"dropped": len(rows) - len(kept), "shots": len(shown) + len(solved)}
     (out / "evals.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return out

@@ -123,7 +123,7 @@ def test_the_first_revision_changes_most(traces: dict[str, list[Trace]], observe
 
 
 def test_only_the_harmless_rlhf_policy_evades_and_half_its_prompts_carry_it(root: Path) -> None:
-    stage = compose_config(["+stage/surface@stages.surface=default", "runtime.outputs=nowhere"]).stages.surface
+    stage = compose_config(["runtime.outputs=nowhere"]).stages.surface
     rules = Rules(**{key: stage[key] for key in ("short", "boilerplate", "refusal", "reason", "gram", "token")})
     samples = released_samples(folder=root / "anthropic_cai" / "samples", ends=["\n\nHuman:", "\nHuman:"])
     found = {name: describe([row.replies for row in rows], rules) for name, rows in samples.items()}

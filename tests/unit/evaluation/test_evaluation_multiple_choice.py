@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
+from cai_lightning.constitution.styles import text, turns
 from cai_lightning.data.questions import Question
 from cai_lightning.evaluation.asking import letters, reasoned
 from cai_lightning.evaluation.multiple_choice import evaluate
 from cai_lightning.text.backends import Completion, Query, Request, Sampling
+from cai_lightning.text.dialogue import Message
 
 
 def asked(judge: Judge, questions: Sequence[Question], **settings: int):  # type: ignore[no-untyped-def]
-    return evaluate(letters(judge, prefix=""), questions, **settings)
+    return evaluate(letters(judge, style=text, few_shots=[], solved=[]), questions, **settings)
 
 
 def question(id: str, *options: str, gold: int = 0, cluster: str = "") -> Question:
@@ -116,17 +119,36 @@ def test_options_that_differ_by_question_have_no_classes() -> None:
     assert found["majority"] is None and found["classes"] == {}
 
 
-def test_the_prefix_stands_before_every_question_in_both_orders() -> None:
-    seen: list[str] = []
+class Seeing:
+    """Remembers what it was asked, and prefers nothing."""
 
-    class Seeing:
-        def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
-            seen.extend(str(query.prompt) for query in queries)
-            return [(0.0, 0.0)] * len(queries)
+    def __init__(self) -> None:
+        self.seen: list[object] = []
 
-    one = question("x", "a", "b")
-    evaluate(letters(Seeing(), prefix="Examples."), [one], resamples=5, seed=0)
-    assert seen == ["Examples." + one.prompt, "Examples." + one.swapped().prompt]
+    def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        self.seen += [query.prompt for query in queries]
+        return [(0.0, 0.0)] * len(queries)
+
+
+def test_examples_stand_before_every_question_in_both_orders() -> None:
+    model, one, other = Seeing(), question("x", "a", "b"), question("y", "c", "d", gold=1)
+    shown = "\n\nHow?\n\nThe answer is: (A)"
+    evaluate(letters(model, style=text, few_shots=[shown], solved=[other]), [one], resamples=5, seed=0)
+    front = shown + other.prompt + " (B)"
+    assert model.seen == [front + one.prompt, front + one.swapped().prompt]
+
+
+def test_a_chat_model_is_asked_in_turns() -> None:
+    model, one, other = Seeing(), question("x", "a", "b"), question("y", "c", "d", gold=1)
+    style = partial(turns, system=None)
+    evaluate(letters(model, style=style, few_shots=[], solved=[other]), [one], resamples=5, seed=0)
+    # the question's own "Human:" stands inside the turn, for it is part of what is asked about
+    assert model.seen[0] == (
+        Message("human", "q\n\nWhich?\n (A) c\n (B) d"),
+        Message("assistant", "The answer is: (B)"),
+        Message("human", "q\n\nWhich?\n (A) a\n (B) b"),
+        Message("assistant", "The answer is:"),
+    )
 
 
 def test_any_way_of_asking_is_scored_alike() -> None:
@@ -161,8 +183,11 @@ def test_thoughts_stand_between_question_and_letter_and_their_probabilities_are_
     model = Thinker()
     ask = reasoned(
         model,
-        prefix="Examples.",
-        template="{conversation}|{principle}{lines}\nThink:",
+        style=text,
+        few_shots=["Examples.\nThink: well\nSo: (A)"],
+        solved=[],
+        template="{conversation}|{principle}{lines}",
+        opening="\nThink:",
         short=True,
         answer="\nSo:",
         samples=2,
@@ -173,7 +198,9 @@ def test_thoughts_stand_between_question_and_letter_and_their_probabilities_are_
     )
     one = question("x", "yes", "no")
     scores = ask([one, one.swapped()])
-    assert str(model.queries[0].prompt) == "Examples.\n\nH: q|Which?\n (A) yes\n (B) no\nThink: it is (A)\nSo:"
+    assert str(model.queries[0].prompt) == (
+        "Examples.\nThink: well\nSo: (A)\n\nH: q|Which?\n (A) yes\n (B) no\nThink: it is (A)\nSo:"
+    )
     assert model.queries[0].continuations == one.letters
     assert len({request.row for request in model.requests}) == 4
     assert scores[0] == pytest.approx((0.0, -1000.0))  # far beyond what a probability could hold
