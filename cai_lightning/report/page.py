@@ -179,18 +179,22 @@ def _wins(wins: Mapping[str, Any]) -> str:
 def _jobs(jobs: Sequence[Mapping[str, Any]]) -> str:
     """What the joint figures pool, job by job: labels and reward model, under what sets the job apart."""
     common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
-    rows = [
-        [
-            job["job"],
-            ", ".join(text for text in job["overrides"] if text not in common) or "–",
-            *(fixed(job["feedback"][name], "{:.3f}") for name in ("accuracy", "ece", "brier")),
-            fixed(job["feedback"]["position_bias"], "{:+.2f}"),
-            *(fixed(job["reward_model"][f"accuracy_{name}"], "{:.3f}") for name in ("harmless", "helpful")),
-        ]
-        for job in jobs
-    ]
-    head = ["Job", "Settings", "Feedback accuracy", "ECE", "Brier", "Position bias, nats"]
-    return table([*head, "Reward model, harmless", "Reward model, helpful"], rows)
+    columns = {
+        "Job": [job["job"] for job in jobs],
+        "Settings": [", ".join(text for text in job["overrides"] if text not in common) or "–" for job in jobs],
+    }
+    for title, kind, name, pattern in (
+        ("Feedback accuracy", "feedback", "accuracy", "{:.3f}"),
+        ("ECE", "feedback", "ece", "{:.3f}"),
+        ("Brier", "feedback", "brier", "{:.3f}"),
+        ("Position bias, nats", "feedback", "position_bias", "{:+.2f}"),
+        ("Reward model, harmless", "reward_model", "accuracy_harmless", "{:.3f}"),
+        ("Reward model, helpful", "reward_model", "accuracy_helpful", "{:.3f}"),
+    ):
+        if any(job[kind][name] is not None for job in jobs):
+            columns[title] = [fixed(job[kind][name], pattern) for job in jobs]
+    said = "Values of single jobs have no interval here; the figures above pool all jobs."
+    return table(list(columns), list(zip(*columns.values(), strict=True))) + caption(said) if jobs else ""
 
 
 def _first(summary: Mapping[str, Any]) -> str:
