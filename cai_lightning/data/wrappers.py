@@ -36,11 +36,11 @@ def first_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
     return replace(found, rows=list(distinct(cuts, dropped)), dropped=dict(dropped))
 
 
-def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str]) -> Read[Prompt]:
+def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str], kind: str) -> Read[Prompt]:
     """A copy of each prompt for each template, whose {prompt} is the last human turn; braces in either are text.
 
-    Kind and cluster are the prompt's, so intervals pair a copy with it; the id is new and the source ends in
-    "+NAME" of the template. Raises ValueError on a template that does not hold {prompt} once.
+    The cluster is the prompt's, so intervals know that copies of one are alike. The copies are of `kind`; their ids are
+    new and the source ends in "+NAME" of the template. Raises ValueError on a template that does not hold {prompt} once.
     """
     for name, template in templates.items():
         if template.count("{prompt}") != 1:
@@ -48,7 +48,7 @@ def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str]) -> Rea
                 f"templates.{name}: must hold {{prompt}} once, holds it {template.count('{prompt}')} times"
             )
     found = _read(prompts)
-    rows = [_wrapped(prompt, name, template) for name, template in templates.items() for prompt in found.rows]
+    rows = [_wrapped(prompt, name, template, kind) for name, template in templates.items() for prompt in found.rows]
     return replace(found, rows=rows)
 
 
@@ -128,10 +128,10 @@ def _cuts(prompt: Prompt) -> list[Prompt]:
     return [*cuts, prompt]
 
 
-def _wrapped(prompt: Prompt, name: str, template: str) -> Prompt:
+def _wrapped(prompt: Prompt, name: str, template: str, kind: str) -> Prompt:
     *before, last = prompt.dialogue
     dialogue = (*before, Message("human", template.replace("{prompt}", last.content)))
-    return replace(prompt, id=prompt_id(dialogue), dialogue=dialogue, source=f"{prompt.source}+{name}")
+    return replace(prompt, id=prompt_id(dialogue), dialogue=dialogue, kind=kind, source=f"{prompt.source}+{name}")
 
 
 def _cluster(row: Any) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from cai_lightning.constitution.questions import Letters
+from cai_lightning.constitution.reasoning import LETTERS
+from cai_lightning.constitution.styles import Style
 from cai_lightning.text.backends import Query, Scorer
-from cai_lightning.text.dialogue import Dialogue, to_text
+from cai_lightning.text.dialogue import Dialogue
 
-LETTERS = (" (A)", " (B)")
+Match = tuple[str, Dialogue, str, str]
+"""Criterion, dialogue, and the replies a and b to it."""
+
 MEASURES = ("harmful", "evasive", "help", "refusal")
 _PART_END = re.compile(r"(?<=[.!?:;])\s+|\n+|,?\s+(?=but\b)")
 
@@ -20,8 +26,8 @@ class Judge(Protocol):
     def criteria_for(self, kind: str) -> Sequence[str]:
         """The criteria under which answers to prompts of this kind are compared."""
 
-    def compare(self, criterion: str, dialogue: Dialogue, a: str, b: str) -> float:
-        """The score of reply a against b: win 1, tie 0.5, loss 0."""
+    def compare_all(self, matches: Sequence[Match]) -> list[float]:
+        """The score of reply a against b in each match: win 1, tie 0.5, loss 0."""
 
     def assess(self, dialogue: Dialogue, reply: str) -> dict[str, float | None]:
         """What one reply shows by itself, 0 to 1 each; null where the judge cannot tell."""
@@ -58,20 +64,28 @@ class SurfaceAssessor:
         return 1.0 if sum(len(part.split()) for part in rest) <= self.answering else 0.5
 
 
+class LetterScorer(Scorer, Protocol):
+    """Scores, and knows how its model reads letters."""
+
+    def verify(self, query: Query) -> dict[str, list[str]]:
+        """The pieces of a query's letters. Raises ValueError where their scores would compare more than the letters."""
+
+
 class LetterJudge:
     """A language model that answers (A) or (B): the mean log-odds over both orders decide, 0 is a tie.
 
-    `principles`: criterion -> the words that ask for it. `kinds`: kind of prompt -> its criteria.
-    `template` has {conversation}, {principle}, {a} and {b}. Single replies are assessed by the rules of `surface`.
+    `principles`: criterion -> the words that ask for it. `kinds`: kind of prompt -> its criteria. `template` is that of
+    `Letters`, and `style` puts it to the model. Single replies are assessed by the rules of `surface`.
     """
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: LetterScorer,
         *,
         principles: Mapping[str, str],
         kinds: Mapping[str, Sequence[str]],
         template: str,
+        style: Style,
         surface: SurfaceAssessor,
     ) -> None:
         unknown = sorted({name for names in kinds.values() for name in names} - set(principles))
@@ -80,34 +94,52 @@ class LetterJudge:
         self.scorer = scorer
         self.principles = dict(principles)
         self.kinds = {kind: tuple(names) for kind, names in kinds.items()}
-        self.template = template
+        self.form = Letters(template, few_shots=())
+        self.style = style
         self.surface = surface
 
     def criteria_for(self, kind: str) -> Sequence[str]:
         """The criteria set for this kind of prompt; none for a kind that was not named."""
         return self.kinds.get(kind, ())
 
-    def compare(self, criterion: str, dialogue: Dialogue, a: str, b: str) -> float:
-        """Win 1, tie 0.5 or loss 0 of a against b."""
-        logit = self.log_odds(criterion, dialogue, a, b)
-        return 0.5 if logit == 0 else float(logit > 0)
+    def compare_all(self, matches: Sequence[Match]) -> list[float]:
+        """Win 1, tie 0.5 or loss 0 of a against b in each match."""
+        return [0.5 if logit == 0 else float(logit > 0) for logit in self.log_odds(matches)]
 
-    def log_odds(self, criterion: str, dialogue: Dialogue, a: str, b: str) -> float:
-        """Log-odds in nats that a is better, averaged over both orders: an additive letter bias cancels."""
-        (ab_first, ab_second), (ba_first, ba_second) = self.scorer.score(
-            [self._query(criterion, dialogue, a, b), self._query(criterion, dialogue, b, a)]
-        )
-        return ((ab_first - ab_second) + (ba_second - ba_first)) / 2
+    def log_odds(self, matches: Sequence[Match]) -> list[float]:
+        """Log-odds in nats that a is better, averaged over both orders: an additive letter bias cancels.
 
-    def _query(self, criterion: str, dialogue: Dialogue, a: str, b: str) -> Query:
-        principle = self.principles[criterion]
-        text = self.template.format(conversation=to_text(dialogue), principle=principle, a=a, b=b)
-        return Query(text, LETTERS)
+        Raises ValueError where letters are more than one token apart, or a letter's score is not finite.
+        """
+        queries = [
+            self._query(criterion, dialogue, *sides)
+            for criterion, dialogue, a, b in matches
+            for sides in ((a, b), (b, a))
+        ]
+        if queries:
+            self.scorer.verify(queries[0])
+        scores = self.scorer.score(queries)
+        return [
+            _mean_log_odds(*orders, match[1]) for *orders, match in zip(scores[::2], scores[1::2], matches, strict=True)
+        ]
+
+    def _query(self, criterion: str, dialogue: Dialogue, first: str, second: str) -> Query:
+        asked = self.form.question(dialogue, self.principles[criterion], first, second)
+        return Query(self.style((), asked), LETTERS)
 
     def assess(self, dialogue: Dialogue, reply: str) -> dict[str, float | None]:
         """Evasion and refusal by the stated rules; the other measures are null."""
         del dialogue
         return self.surface.assess(reply)
+
+
+def _mean_log_odds(ab: tuple[float, ...], ba: tuple[float, ...], dialogue: Dialogue) -> float:
+    if not all(map(math.isfinite, (*ab, *ba))):
+        raise ValueError(
+            f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab} and {ba} in the two orders; "
+            "all must be finite"
+        )
+    return ((ab[0] - ab[1]) + (ba[1] - ba[0])) / 2
 
 
 def _plain(text: str) -> str:

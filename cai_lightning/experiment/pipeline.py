@@ -6,6 +6,7 @@ Only stages that the `report` node reaches are planned; a stage that nobody refe
 from __future__ import annotations
 
 from collections.abc import Mapping
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,8 @@ from cai_lightning.experiment.recipe import (
     makes,
     raw_value,
 )
+from cai_lightning.experiment.signatures import split_target
+from cai_lightning.experiment.signatures import split_target
 from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Built, Store
 from cai_lightning.experiment.targets import construct, source_parameters
@@ -89,7 +92,18 @@ def _visit(
     node = make_node(slot, values, {name: nodes[name].key for name in edges(values)}, digests, extra)
     check_edges(f"stages.{slot}", values, {name: makes(nodes[name].target) for name in node.upstream})
     check_buildable(values, f"stages.{slot}")
+    check_recipe(node)
     nodes[slot] = node
+
+
+def check_recipe(node: Node) -> None:
+    """Raises UserError where the stage's own `check_recipe`, if it has one, objects to its values."""
+    check = getattr(importlib.import_module(split_target(node.target)[0]), "check_recipe", None)
+    if check is not None:
+        try:
+            check(node.values)
+        except ValueError as error:
+            raise UserError(f"stages.{node.slot}: {error}") from None
 
 
 def check_buildable(value: Any, key: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cai_lightning.microworld.oracle import Truth, assess
 from cai_lightning.text.dialogue import Dialogue
 
@@ -19,6 +21,10 @@ class OracleJudge:
         if kind not in CRITERIA:
             raise ValueError(f"prompt kind {kind!r} has no criterion in the micro-world; known: {', '.join(CRITERIA)}")
         return CRITERIA[kind]
+
+    def compare_all(self, matches: Sequence[tuple[str, Dialogue, str, str]]) -> list[float]:
+        """The score of reply a against b in each match: criterion, dialogue, a, b."""
+        return [self.compare(*match) for match in matches]
 
     def compare(self, criterion: str, dialogue: Dialogue, a: str, b: str) -> float:
         """1 when reply a beats reply b under the criterion, 0.5 on a tie, 0 when it loses."""

@@ -53,9 +53,10 @@ def run(
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(format, lambda batch: batch.mask.float())]
-    if fit.keywords["devices"] == 1:
-        checks.append(starts_at_the_reference(loss, tolerance=first_loss_tolerance))
+    checks = [
+        supervision(format, lambda batch: batch.mask.float()),
+        starts_at_the_reference(loss, tolerance=first_loss_tolerance),
+    ]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from cai_lightning.stages import memory
 from cai_lightning.stages.shapes import Shape, of_folder
 
-PROMPT_TOKENS = 32  # of a prompt, until it is written
+PROMPT_TOKENS = 32  # of a prompt of the micro-world, until it is written
+DIALOGUE_TOKENS = 160  # of a prompt from a file: hh-rlhf's have 132 on average
 REQUEST_TOKENS = 24  # of a principle's request
+CHARACTERS = 4  # a token of English
 
 
 class Estimate(NamedTuple):
@@ -37,10 +39,27 @@ class Estimate(NamedTuple):
         return self._replace(rows=self.rows if rows is None else rows, shape=shape or self.shape)
 
 
-def from_readers(readers: Iterable[Any], length: float) -> Estimate:
-    """The rows that readers will give: what each is limited to."""
+def from_readers(readers: Iterable[Any], texts: int) -> Estimate:
+    """The rows that readers will give, each of `texts` texts of a prompt's length: what each reader is limited to."""
+    readers = list(readers)
     rows = sum(_limit(reader) for reader in readers)
-    return Estimate(rows, length=length, prompts=rows)
+    prompt = PROMPT_TOKENS if ".microworld." in str(readers) else DIALOGUE_TOKENS
+    return Estimate(rows, length=texts * prompt, prompts=rows)
+
+
+def shown(constitution: Any, few_shots: str) -> float:
+    """The tokens of a constitution's solved examples, `few_shots` being where they stand: texts, or a file of them."""
+    given = constitution.get(few_shots) if isinstance(constitution, Mapping) else None
+    if isinstance(given, str) and Path(given).is_file():
+        return Path(given).stat().st_size / CHARACTERS
+    return len(str(given)) / CHARACTERS if given else 0.0
+
+
+def request(constitution: Any) -> float:
+    """The tokens of one request of a constitution: the mean over its wordings, where they stand in the config."""
+    principles = constitution.get("principles") if isinstance(constitution, Mapping) else None
+    words = [len(text) for one in principles or [] for name, text in one.items() if name != "id" and text]
+    return sum(words) / len(words) / CHARACTERS if words else REQUEST_TOKENS
 
 
 def taken(labels: Mapping[str, Any], limits: Mapping[str, int | None]) -> tuple[float, float]:
@@ -70,14 +89,14 @@ def learned(recipe: Mapping[str, Any], model: Any, *, head: bool) -> float:
 
 
 def _limit(reader: Any) -> float:
-    """The first `count` or `limit` in a reader or in what it reads."""
+    """The first `count` or `limit` in a reader or in what it reads; times the `templates` that wrap each of its rows."""
     if not isinstance(reader, Mapping):
         return math.nan
     own = reader.get("count", reader.get("limit"))
     if isinstance(own, int):
         return own
     inner = (_limit(value) for value in reader.values())
-    return next((limit for limit in inner if not math.isnan(limit)), math.nan)
+    return len(reader.get("templates", "1")) * next((limit for limit in inner if not math.isnan(limit)), math.nan)
 
 
 def _least(rows: float, limit: int | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,9 +26,11 @@ def run(
 ) -> CausalLM:
     """A causal-LM folder: the files of `hub_id` at `revision`, with the chat template that `template` leaves in it.
 
-    `hub.json` names the commit. Raises ValueError where the model is not to be had, holds no safetensors weights, no
+    `revision` is the commit, 40 hex digits, for a branch may move; `hub.json` names it. Raises ValueError where it is
+    none, where the model is not to be had, holds no safetensors weights, no
     tokenizer or no end token, or has other sizes than `shape` says.
     """
+    check_recipe({"hub_id": hub_id, "revision": revision})
     snapshot = fetch(hub_id, revision)
     for file in sorted(path for path in snapshot.iterdir() if path.is_file()):
         _take(file, out / file.name)
@@ -39,6 +42,15 @@ def run(
     check(out)
     _check_shape(of_folder(out), of_recipe(shape), f"{hub_id} at revision {revision}")
     return out
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the revision is no commit."""
+    if not re.fullmatch(r"[0-9a-f]{40}", str(recipe["revision"])):
+        raise ValueError(
+            f"revision {recipe['revision']!r} is no commit; branches move, so give the 40 hex digits that"
+            f" https://huggingface.co/{recipe['hub_id']}/commits shows"
+        )
 
 
 def fetch(hub_id: str, revision: str) -> Path:

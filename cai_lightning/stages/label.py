@@ -10,7 +10,7 @@ from typing import Any
 from cai_lightning.constitution.principles import Constitution
 from cai_lightning.constitution.questions import FewShotDraw, Order, Pick
 from cai_lightning.constitution.styles import Style
-from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate, scored
+from cai_lightning.stages.estimates import Estimate, request, scored, shown
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, LabelRows
 from cai_lightning.text.records import Comparison, Label, read_rows
 
@@ -77,12 +77,19 @@ def run(
     return out
 
 
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the labels are to follow thoughts and the constitution does not say how to think."""
+    if recipe["reasoning_samples"] and not recipe["constitution"].get("reasoning"):
+        raise ValueError("reasoning_samples: the constitution has no `reasoning`; give it one, or 0 samples")
+
+
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One scored text a comparison, order and principle; with thoughts, each sampled and then scored."""
     given, thoughts = recipe["comparisons"], recipe["reasoning_samples"]
     orders = 2 if recipe["order"]["_target_"].endswith(".both_orders") else 1
     calls = given.rows * orders * recipe["pick"].get("count", 1) * (2 * thoughts or 1)
-    length = given.length + REQUEST_TOKENS + (recipe["thought_tokens"] if thoughts else 0)
+    examples = shown(recipe["constitution"], "reasoning_few_shots" if thoughts else "comparison_few_shots")
+    length = examples + given.length + request(recipe["constitution"]) + (recipe["thought_tokens"] if thoughts else 0)
     memory = scored(recipe, recipe["feedback_model"], rows=calls, length=length)
     shape = recipe["feedback_model"].shape
     return Estimate(given.rows, calls, calls * length, given.length, given.rows, memory=memory, shape=shape)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import PROMPT_TOKENS, Estimate, from_readers
+from cai_lightning.stages.estimates import Estimate, from_readers
 from cai_lightning.text.artifacts import PromptRows
 from cai_lightning.text.records import Prompt
 
@@ -21,4 +21,4 @@ def run(out: Path, *, readers: list[Sequence[Prompt]]) -> PromptRows:
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """The rows that the readers are limited to."""
-    return from_readers(recipe["readers"], PROMPT_TOKENS)
+    return from_readers(recipe["readers"], 1)

@@ -10,7 +10,7 @@ from typing import Any
 from cai_lightning.constitution.cleaning import Cleaning
 from cai_lightning.constitution.principles import Constitution
 from cai_lightning.constitution.styles import Style
-from cai_lightning.stages.estimates import REQUEST_TOKENS, Estimate, sampled
+from cai_lightning.stages.estimates import Estimate, request, sampled, shown
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
 
@@ -77,8 +77,10 @@ def run(
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two samples a round and response, or one without critique."""
     given = recipe["responses"]
-    critique = (given.length + REQUEST_TOKENS + recipe["critique_tokens"]) if recipe["critique"] else 0
-    revision = max(critique, given.length) + REQUEST_TOKENS + recipe["revision_tokens"]
+    asked, principles = request(recipe["constitution"]), recipe["constitution"]
+    examples = max(shown(principles, "critique_few_shots"), shown(principles, "revision_few_shots"))
+    critique = (examples + given.length + asked + recipe["critique_tokens"]) if recipe["critique"] else 0
+    revision = max(critique, given.length) + asked + recipe["revision_tokens"]
     rows = given.rows * recipe["rounds"]
     new = recipe["revision_tokens"]
     memory = sampled(recipe, recipe["reviser"], rows=given.rows, prompt=revision - new, new=new)
