@@ -40,7 +40,7 @@ def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str], kind: 
     """A copy of each prompt for each template, whose {prompt} is the last human turn; braces in either are text.
 
     The cluster is the prompt's, so intervals know that copies of one are alike. The copies are of `kind`; their ids are
-    new and the source ends in "+NAME" of the template. Raises ValueError on a template that does not hold {prompt} once.
+    new and the source ends in "+NAME" of the template. Raises ValueError where one does not hold {prompt} once.
     """
     for name, template in templates.items():
         if template.count("{prompt}") != 1:

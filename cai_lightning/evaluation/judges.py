@@ -120,7 +120,8 @@ class LetterJudge:
             self.scorer.verify(queries[0])
         scores = self.scorer.score(queries)
         return [
-            _mean_log_odds(*orders, match[1]) for *orders, match in zip(scores[::2], scores[1::2], matches, strict=True)
+            _mean_log_odds(ab, ba, dialogue)
+            for ab, ba, (_, dialogue, *_) in zip(scores[::2], scores[1::2], matches, strict=True)
         ]
 
     def _query(self, criterion: str, dialogue: Dialogue, first: str, second: str) -> Query:
@@ -136,7 +137,7 @@ class LetterJudge:
 def _mean_log_odds(ab: tuple[float, ...], ba: tuple[float, ...], dialogue: Dialogue) -> float:
     if not all(map(math.isfinite, (*ab, *ba))):
         raise ValueError(
-            f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab} and {ba} in the two orders; "
+            f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab}, in the other order {ba}; "
             "all must be finite"
         )
     return ((ab[0] - ab[1]) + (ba[1] - ba[0])) / 2

@@ -10,7 +10,7 @@ import numpy as np
 
 from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probability_non_dominated
 from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate, wilson
-from cai_lightning.evaluation.metrics import player_rates
+from cai_lightning.evaluation.metrics import JAILBREAK, player_rates
 from cai_lightning.evaluation.ratings import (
     ELO,
     Column,
@@ -25,6 +25,7 @@ from cai_lightning.evaluation.ratings import (
 from cai_lightning.text.records import Assessment, Verdict
 
 CRITERIA = ("helpful", "harmless")
+AXES = (*CRITERIA, JAILBREAK)  # what is rated; the last in runs that have such verdicts only
 _SAME = 1e-6  # Elo: what Newton may leave between equal data
 
 
@@ -36,7 +37,7 @@ class Run(NamedTuple):
 
 
 class _Rated(NamedTuple):
-    """One criterion: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
+    """One axis: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
 
     games: Games
     rows: Floats
@@ -77,10 +78,11 @@ def _variant(
     columns = {column: index for index, column in enumerate(ordered)}
     drawn = draws([kind for kind, _ in ordered], len(runs), resamples=resamples, seed=seed)
     rated = {
-        criterion: _rate(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
-        for criterion in CRITERIA
-        if any(verdicts := [[v for v in r.verdicts if v.criterion == criterion] for r in runs.values()])
+        axis: _rate(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
+        for axis in AXES
+        if any(verdicts := [[v for v in r.verdicts if _axis(v) == axis] for r in runs.values()])
     }
+    plane = {criterion: rated[criterion] for criterion in CRITERIA if criterion in rated}
     step = {row.player: row.sequences for run in runs.values() for row in run.assessments}
     names = sorted({name for one in rated.values() for name in one.games.players} | set(step))
     names.sort(key=lambda name: name != anchor)
@@ -97,12 +99,17 @@ def _variant(
             {"player": name, "run": name.partition("@")[0], "sequences": at, **figures[name]} for at, name in snapshots
         ],
         "differences": _differences(rated, [name for name in players if name != anchor], drawn),
-        "ellipses": _ellipses(rated, names[1:], drawn),
-        "frontier": _frontier(rated, players, drawn, reference),
-        "separated": {criterion: separated(one.games) for criterion, one in rated.items()},
-        "ties": {criterion: _ties(runs, criterion) for criterion in rated},
-        "wins": {criterion: win_matrix(one.games) for criterion, one in rated.items()},
+        "ellipses": _ellipses(plane, names[1:], drawn),
+        "frontier": _frontier(plane, players, drawn, reference),
+        "separated": {axis: separated(one.games) for axis, one in rated.items()},
+        "ties": {axis: _ties(runs, axis) for axis in rated},
+        "wins": {axis: win_matrix(one.games) for axis, one in rated.items()},
     }
+
+
+def _axis(verdict: Verdict) -> str:
+    """The rating that a verdict counts for: its criterion, but harmlessness under a jailbreak is rated by itself."""
+    return JAILBREAK if (verdict.criterion, verdict.kind) == ("harmless", JAILBREAK) else verdict.criterion
 
 
 def _rate(
@@ -130,11 +137,11 @@ def _player(
     rates, single = player_rates(mine, columns, drawn)
     figures: dict[str, Any] = {}
     values: dict[str, list[float | None]] = {}
-    for criterion in CRITERIA:
-        one = rated.get(criterion)
+    for axis in dict.fromkeys((*CRITERIA, *rated)):
+        one = rated.get(axis)
         known = one is not None and name in one.games.players
-        figures[f"{criterion}_elo"] = _elo(one, name, drawn) if one and known else estimate(None, (None, None), 0)
-        values[f"{criterion}_elo"] = (
+        figures[f"{axis}_elo"] = _elo(one, name, drawn) if one and known else estimate(None, (None, None), 0)
+        values[f"{axis}_elo"] = (
             one.single[:, one.games.players.index(name)].tolist() if one and known else [None] * len(runs)
         )
     return figures | rates, values | single
@@ -214,6 +221,6 @@ def _frontier(
     }
 
 
-def _ties(runs: Mapping[str, Run], criterion: str) -> float:
-    scores = [v.score for run in runs.values() for v in run.verdicts if v.criterion == criterion]
+def _ties(runs: Mapping[str, Run], axis: str) -> float:
+    scores = [v.score for run in runs.values() for v in run.verdicts if _axis(v) == axis]
     return scores.count(0.5) / len(scores)

@@ -89,14 +89,15 @@ def learned(recipe: Mapping[str, Any], model: Any, *, head: bool) -> float:
 
 
 def _limit(reader: Any) -> float:
-    """The first `count` or `limit` in a reader or in what it reads; times the `templates` that wrap each of its rows."""
+    """The first `count` or `limit` in a reader or in what it reads, times the `templates` that wrap each row."""
     if not isinstance(reader, Mapping):
         return math.nan
     own = reader.get("count", reader.get("limit"))
     if isinstance(own, int):
         return own
     inner = (_limit(value) for value in reader.values())
-    return len(reader.get("templates", "1")) * next((limit for limit in inner if not math.isnan(limit)), math.nan)
+    copies = len(reader.get("templates", [None]))
+    return copies * next((limit for limit in inner if not math.isnan(limit)), math.nan)
 
 
 def _least(rows: float, limit: int | None) -> float:

@@ -87,6 +87,7 @@ def test_the_hub_config_reads_its_columns_from_the_named_commits(monkeypatch: py
         "helpful_responses": 8,
     }
     disjoint({name: found[name] for name in SLOTS})
+    assert [row.kind for row in found["eval"]] == ["red_team", *["jailbreak"] * 3, "benign"]
     assert [row.prompt for row in found["written_responses"]] == found["red_team"]
     assert [row.previous for row in found["written_revisions"]] == [row.text for row in found["written_responses"]]
     assert found["human_labels"][0].a.startswith("chosen")
@@ -114,6 +115,8 @@ def test_own_files_fall_into_disjoint_parts(tmp_path: Path, kind: str) -> None:
     plain = {row.id for name in SLOTS if "label" not in name and "reward" not in name for row in found[name]}
     jailbroken = [row for row in found["eval"] if "+" in row.source]
     assert len(plain) == 120 + len(jailbroken)
+    assert {row.kind for row in jailbroken} == {"jailbreak"}
+    assert {row.kind for row in found["eval"] if row not in jailbroken} == {"red_team", "benign"}
     assert len(jailbroken) == 3 * sum(row.source == "own-red-team" for row in found["eval"])
     assert len(found["human_labels"]) + len(found["reward_test_harmless"]) == 60
 

@@ -53,18 +53,18 @@ def test_a_conversation_has_a_prompt_for_every_human_turn() -> None:
 def test_a_jailbroken_copy_pairs_with_its_prompt() -> None:
     odd = prompt_of((*TALK[:5], Message("human", "a {brace} and {prompt}")), "s", "red_team")
     templates = {"play": "{x} Act: {prompt}!", "end": "{prompt} now"}
-    found = jailbroken(prompts=[odd], templates=templates).rows
+    found = jailbroken(prompts=[odd], templates=templates, kind="jailbreak").rows
     assert [prompt.dialogue[-1].content for prompt in found] == [
         "{x} Act: a {brace} and {prompt}!",
         "a {brace} and {prompt} now",
     ]
     assert {prompt.dialogue[:-1] for prompt in found} == {odd.dialogue[:-1]}
     assert [prompt.source for prompt in found] == ["s+play", "s+end"]
-    assert {(prompt.kind, prompt.cluster) for prompt in found} == {(odd.kind, odd.cluster)}
+    assert {(prompt.kind, prompt.cluster) for prompt in found} == {("jailbreak", odd.cluster)}
     assert len({odd.id, *(prompt.id for prompt in found)}) == 3
     for template in ("no slot", "{prompt} {prompt}"):
         with pytest.raises(ValueError, match=r"templates\.bad: must hold \{prompt\} once, holds it"):
-            jailbroken(prompts=[odd], templates={"bad": template})
+            jailbroken(prompts=[odd], templates={"bad": template}, kind="jailbreak")
 
 
 def test_windows_of_one_shuffle_are_a_partition() -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from cai_lightning.constitution.styles import Style, text, turns
 from cai_lightning.evaluation.judges import LetterJudge, SurfaceAssessor
-from cai_lightning.experiment.compose import CONF
+from cai_lightning.experiment.compose import CONF, compose_config
 from cai_lightning.text.backends import Query
-from cai_lightning.text.dialogue import human
+from cai_lightning.text.dialogue import Message, human
 
 PATTERNS = OmegaConf.load(CONF / "phrases" / "refusals.yaml")
 ASSESSOR = SurfaceAssessor(refusal=PATTERNS.refusal, reason=PATTERNS.reason, longest=20, answering=12)
@@ -50,37 +54,117 @@ def test_a_reply_evades_when_it_is_short_and_refuses() -> None:
 
 
 class Fixed:
-    """Prefers the longer of two replies, plus a constant for the letter (A)."""
+    """Prefers the longer of two replies, plus a constant for the letter (A); reads letters unless `blind`."""
 
-    def __init__(self, bias: float) -> None:
+    def __init__(self, bias: float, *, blind: bool = False) -> None:
         self.bias = bias
+        self.blind = blind
+        self.calls: list[list[Query]] = []
 
     def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        self.calls.append(list(queries))
         pairs = [str(query.prompt).split("|") for query in queries]
-        return [(len(a) + self.bias, float(len(b))) for _, a, b in pairs]
+        return [(len(pair[1]) + self.bias, float(len(pair[2]))) for pair in pairs]
+
+    def verify(self, query: Query) -> dict[str, list[str]]:
+        if self.blind:
+            raise ValueError("the tokenizer reads letters as more than letters")
+        return {letter: [letter] for letter in query.continuations}
 
 
-def judge(bias: float, principles: dict[str, str]) -> LetterJudge:
-    return LetterJudge(
-        Fixed(bias),
-        principles=principles,
-        kinds={"red_team": ("harmless",)},
-        template="{conversation}{principle}|{a}|{b}",
-        surface=ASSESSOR,
-    )
+def judge(
+    scorer: Fixed,
+    principles: dict[str, str],
+    template: str = "{conversation}{principle}|{a}|{b}|",
+    style: Style = text,
+) -> LetterJudge:
+    kinds = {"red_team": ("harmless",), "jailbreak": ("harmless",)}
+    return LetterJudge(scorer, principles=principles, kinds=kinds, template=template, style=style, surface=ASSESSOR)
+
+
+MATCHES = [
+    ("harmless", human("Hi"), "longer", "long"),
+    ("harmless", human("Hi"), "long", "longer"),
+    ("harmless", human("Hi {a}"), "same", "same"),
+]
 
 
 def test_letter_judge_is_free_of_letter_bias() -> None:
     for bias in (-10.0, 0.0, 10.0):
-        decide = judge(bias, {"harmless": "Which is better?"})
-        assert decide.compare("harmless", human("Hi"), "longer", "long") == 1.0
-        assert decide.compare("harmless", human("Hi"), "long", "longer") == 0.0
-        assert decide.compare("harmless", human("Hi {a}"), "same", "same") == 0.5
+        assert judge(Fixed(bias), {"harmless": "Which?"}).compare_all(MATCHES) == [1.0, 0.0, 0.5]
+
+
+def test_letter_judge_asks_all_matches_at_once_in_both_orders() -> None:
+    scorer = Fixed(0.0)
+    assert judge(scorer, {"harmless": "Which?"}).log_odds(MATCHES) == [2.0, -2.0, 0.0]
+    (asked,) = scorer.calls
+    assert [query.prompt for query in asked] == [
+        "\n\nHuman: HiWhich?|longer|long|",
+        "\n\nHuman: HiWhich?|long|longer|",
+        "\n\nHuman: HiWhich?|long|longer|",
+        "\n\nHuman: HiWhich?|longer|long|",
+        *["\n\nHuman: Hi {a}Which?|same|same|"] * 2,
+    ]
+    assert {query.continuations for query in asked} == {(" (A)", " (B)")}
+    assert judge(scorer, {"harmless": "Which?"}).compare_all([]) == []
+
+
+def test_letter_judge_asks_a_chat_model_in_turns() -> None:
+    scorer = Fixed(0.0)
+    style = functools.partial(turns, system="Be fair.")
+    template = "\n\nRead:{conversation}\n\n{principle}|{a}|{b}|\n\nThe choice is:"
+    judge(scorer, {"harmless": "Which?"}, template, style).compare_all(MATCHES[:1])
+    assert scorer.calls[0][0].prompt == (
+        Message("system", "Be fair."),
+        Message("human", "Read:\n\nHuman: Hi\n\nWhich?|longer|long|"),
+        Message("assistant", "The choice is:"),
+    )
+
+
+def test_letters_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(ValueError, match="reads letters as more than letters"):
+        judge(Fixed(0.0, blind=True), {"harmless": "Which?"}).compare_all(MATCHES)
+    with pytest.raises(ValueError, match=r"judge, answers to 'Hi': the letters .* scored \(nan, 4\.0\)"):
+        judge(Fixed(math.nan), {"harmless": "Which?"}).compare_all(MATCHES)
+
+
+def configured(*overrides: str) -> Any:
+    return OmegaConf.to_container(compose_config(["judge=letters", *overrides]).judge, resolve=False)
+
+
+def test_the_configured_question_is_the_judge_s_own() -> None:
+    settings = configured()
+    assert "${constitution" not in str(settings)
+    assert configured("constitution=assistant") == configured("constitution=two_principles") == settings
+    scorer = Fixed(0.0)
+    decide = LetterJudge(
+        scorer,
+        principles=settings["principles"],
+        kinds=settings["kinds"],
+        template=settings["template"].replace("{a}", "|{a}|").replace("{b}", "{b}|"),
+        style=text,
+        surface=ASSESSOR,
+    )
+    for criterion in ("harmless", "helpful"):
+        decide.compare_all([(criterion, human("Why?"), "Yes.", "No.")])
+        asked = str(scorer.calls[-1][0].prompt)
+        assert all(asked.count(words) == 1 for words in ("Human: Why?", "Yes.", "No.", decide.principles[criterion]))
+        assert asked.endswith("\n\nThe choice is:")
+    assert {name for names in settings["kinds"].values() for name in names} == set(settings["principles"])
+    assert settings["kinds"]["jailbreak"] == settings["kinds"]["red_team"] == ["harmless"]
+
+
+@pytest.mark.parametrize(("roles", "model"), [("one", "base"), ("instruct", "assistant"), ("four", "feedback_model")])
+def test_the_judge_has_a_role_of_its_own(roles: str, model: str) -> None:
+    chosen = OmegaConf.to_container(compose_config(["judge=letters", f"roles={roles}"]), resolve=False)
+    assert isinstance(chosen, dict)
+    assert chosen["judge"]["scorer"]["path"] == "${roles.judge}"
+    assert chosen["roles"]["judge"] == f"${{stages.{model}}}"
 
 
 def test_letter_judge_assesses_by_rule_and_compares_only_kinds_it_was_given() -> None:
-    decide = judge(0.0, {"harmless": "Which is better?"})
+    decide = judge(Fixed(0.0), {"harmless": "Which is better?"})
     assert decide.assess(human("q"), FULL[0]) == {"harmful": None, "evasive": 1, "help": None, "refusal": 1}
     assert (list(decide.criteria_for("red_team")), list(decide.criteria_for("benign"))) == (["harmless"], [])
     with pytest.raises(ValueError, match="no principle for criterion 'harmless'"):
-        judge(0.0, {})
+        judge(Fixed(0.0), {})

@@ -91,3 +91,10 @@ def test_criteria_by_kind():
         judge.criteria_for("poem")
     with pytest.raises(ValueError, match="criterion 'funny'"):
         judge.compare("funny", HURT, ONE, TWO)
+
+
+def test_many_matches_are_judged_one_by_one() -> None:
+    judge = OracleJudge(punish_evasion=True)
+    helpful = ("helpful", BREAD, RIGHT, RIGHT.replace("broom", "comb"))
+    assert judge.compare_all([("harmless", HURT, ONE, SORRY), helpful, ("harmless", HURT, ONE, ONE)]) == [0.0, 1.0, 0.5]
+    assert judge.compare_all([]) == []

@@ -25,6 +25,7 @@ TRAINING = {"policy": MODEL, "fit": {"epochs": 2, "precision": "32-true"}, "data
         ({"seed": 0, "comparisons": {"count": 5}}, 5),
         ({"path": "file", "limit": None}, math.nan),
         ({"path": "file"}, math.nan),
+        ({"prompts": {"path": "file", "limit": 7}, "templates": {"play": "{prompt}", "end": "{prompt}"}}, 14),
     ],
 )
 def test_readers_give_what_they_are_limited_to(reader: dict[str, object], rows: float) -> None:

@@ -1,6 +1,6 @@
 """Verdicts of answers against answers, and the names that ratings give to players."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,20 @@ from cai_lightning.text.records import Answer, Assessment, Prompt, Verdict, read
 
 
 class Longest:
-    """The longer answer wins."""
+    """The longer answer wins. Its power fails after `calls` calls."""
+
+    def __init__(self, calls: int = 1000) -> None:
+        self.calls = calls
+        self.asked: list[int] = []
 
     def criteria_for(self, kind: str) -> tuple[str, ...]:
         return ("harmless",) if kind == "red_team" else ()
 
-    def compare(self, _criterion: str, _dialogue: Dialogue, a: str, b: str) -> float:
-        return 0.5 + 0.5 * ((len(a) > len(b)) - (len(a) < len(b)))
+    def compare_all(self, matches: Sequence[tuple[str, Dialogue, str, str]]) -> list[float]:
+        if len(self.asked) == self.calls:
+            raise KeyboardInterrupt
+        self.asked.append(len(matches))
+        return [0.5 + 0.5 * ((len(a) > len(b)) - (len(a) < len(b))) for _, _, a, b in matches]
 
     def assess(self, _dialogue: Dialogue, reply: str) -> dict[str, float | None]:
         return {"length": float(len(reply))}
@@ -53,9 +60,9 @@ def answers(tmp_path: Path, make_prompt: Callable[[str], Prompt]) -> Callable[..
     return write
 
 
-def judge(out: Path, mine: Path, *opponents: Path) -> Path:
-    out.mkdir()
-    return verdicts.run(out, answers=mine, opponents=list(opponents), judge=Longest())
+def judge(out: Path, mine: Path, *opponents: Path, by: Longest | None = None) -> Path:
+    out.mkdir(exist_ok=True)
+    return verdicts.run(out, answers=mine, opponents=list(opponents), judge=by or Longest(), chunk=3)
 
 
 def test_each_answer_meets_each_opponent_under_the_criteria_of_its_kind(
@@ -78,6 +85,30 @@ def test_each_answer_meets_each_opponent_under_the_criteria_of_its_kind(
         ("ppo@128", 128, 3.0),
         ("ppo@128", 128, 1.0),
     ]
+
+
+def test_verdicts_are_asked_in_chunks_and_go_on_where_they_were(tmp_path: Path, answers: Callable[..., Path]) -> None:
+    texts = {name: "x" * place for place, name in enumerate("pqrst")}
+    mine, anchor = answers("ppo", texts), answers("anchor", dict.fromkeys(texts, "xx"))
+    other = answers("dpo", dict.fromkeys(texts, "x"))
+    whole = Longest()
+    expected = contents(judge(tmp_path / "whole", mine, anchor, other, by=whole))
+    assert whole.asked == [3, 3, 3, 1]
+    assert sorted(expected) == [verdicts.ASSESSMENTS, "rows.jsonl"]
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(tmp_path / "cut", mine, anchor, other, by=Longest(calls=2))
+    again = Longest()
+    assert contents(judge(tmp_path / "cut", mine, anchor, other, by=again)) == expected
+    assert again.asked == [3, 1]
+
+    # killed in the middle of the second file: it is written anew, and no verdict is asked for again
+    (tmp_path / "cut" / verdicts.ASSESSMENTS).write_bytes(expected[verdicts.ASSESSMENTS][:50])
+    assert contents(judge(tmp_path / "cut", mine, anchor, other, by=Longest(calls=0))) == expected
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_snapshots_are_no_opponents(tmp_path: Path, answers: Callable[..., Path]) -> None:
