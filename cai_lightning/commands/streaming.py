@@ -19,8 +19,8 @@ def stream(backend: CausalBackend, request: Request, sampling: Sampling, show: C
 
     Raises ValueError where the last turn alone leaves no room for `max_new_tokens`.
     """
-    ids = backend.format.shortened(request.prompt, backend.max_positions - sampling.max_new_tokens)
-    if ids is None:
+    found = backend.format.fitted(request.prompt, backend.max_positions - sampling.max_new_tokens, inside=False)
+    if found is None:
         raise ValueError(
             f"the last words are longer than the {backend.max_positions} tokens that the model reads leave room for"
             f" beside a reply of {sampling.max_new_tokens}; say less, or lower --max-new-tokens"
@@ -43,7 +43,7 @@ def stream(backend: CausalBackend, request: Request, sampling: Sampling, show: C
 
     done = sample(
         backend.model,
-        [ids],
+        [found[0]],
         row_keys=[row_key(request.row)],
         seed=sampling.seed,
         temperature=sampling.temperature,

@@ -10,11 +10,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from cai_lightning.models.format import Format
-    from cai_lightning.text.backends import Prompt
+from typing import Generic, TypeVar
 
 Batch = TypeVar("Batch")
 
@@ -22,22 +18,6 @@ Batch = TypeVar("Batch")
 def rounded(length: int, multiple: int) -> int:
     """The length after padding, in tokens: few distinct shapes keep memory and kernels reusable."""
     return -(-length // multiple) * multiple
-
-
-def cut_prompt(format: Format, prompt: Prompt, ids: Sequence[int], room: int) -> list[int] | None:
-    """The ids of a prompt that leave a reply its place: all, or those of its last turns, or None where none fit.
-
-    Where the last turn alone has more than `room` tokens, Human/Assistant text loses its beginning; a chat template
-    has no such text, for a turn without its head is none.
-    """
-    if len(ids) <= room:
-        return list(ids)
-    if (found := format.shortened(prompt, room)) is not None:
-        return found
-    begin = [] if format.begin is None else [format.begin]
-    if format.templated or room <= len(begin):
-        return None
-    return [*begin, *ids[len(ids) - room + len(begin) :]]
 
 
 def length_buckets(

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt, length_buckets
+from cai_lightning.data.batching import BatchLoader, bucketed_loader, length_buckets
 from cai_lightning.models.causal import evaluating, pad_id
 from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import pad_rows, response_logprobs
@@ -62,22 +62,29 @@ def pair_rows(
 
     `asked` is the dialogue as a prompt: itself, or what a reward model reads for it. Equal replies say nothing and
     are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share one prompt; where it is
-    too long it loses its beginning ("prompt_cut", see `cut_prompt`), and where a reply alone is too long the pair is
-    left out ("too_long"). Raises ValueError where a label has no reference.
+    too long it loses its beginning ("prompt_cut", see `Format.fitted`), and where a reply alone is too long the pair is
+    left out ("too_long"). A reply that the label says has not ended is learned without end token; "no_end" counts
+    pairs with such a one. Raises ValueError where a label has no reference.
     """
     prompts = [asked(label.prompt.dialogue) for label in labels]
-    replies = format.reply_ids([reply for label in labels for reply in (label.a, label.b)])
+    replies = format.reply_ids(
+        [reply for label in labels for reply in (label.a, label.b)],
+        ended=[end for label in labels for end in label.ended],
+    )
     rows: list[PairRow] = []
-    counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0)
+    counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0, no_end=0)
     encoded = zip(labels, prompts, format.prompt_ids(prompts), replies[::2], replies[1::2], strict=True)
     for label, whole, ids, a, b in encoded:
-        prompt = cut_prompt(format, whole, ids, max_tokens - max(len(a), len(b)))
-        if label.weight <= 0 or a == b or prompt is None:
-            reason = "weightless" if label.weight <= 0 else "identical" if a == b else "too_long"
+        found = format.fitted(whole, max_tokens - max(len(a), len(b)), inside=True, ids=ids)
+        same = label.a == label.b or a == b
+        if label.weight <= 0 or same or found is None:
+            reason = "weightless" if label.weight <= 0 else "identical" if same else "too_long"
             counts[reason] += 1
             continue
+        prompt, cut = found
         counts["kept"] += 1
-        counts["prompt_cut"] += len(prompt) < len(ids)
+        counts["prompt_cut"] += cut
+        counts["no_end"] += label.ended != (True, True)
         rows.append(_row(label, prompt, a, b, _reference(label, references)))
     return rows, dict(counts)
 

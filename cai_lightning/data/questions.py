@@ -7,16 +7,16 @@ may hold blank lines and brackets, so they are found by their letters and everyt
 
 from __future__ import annotations
 
-import json
 import re
 import string
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.data.reading import json_lines, text_field
-from cai_lightning.data.sources import resolve
+from cai_lightning.data.reading import json_lines, text_field, text_of, usable
+from cai_lightning.data.tables import file_table
 from cai_lightning.text.artifacts import Source
 from cai_lightning.text.dialogue import MARKERS
 from cai_lightning.text.records import fingerprint
@@ -85,21 +85,27 @@ def multiple_choice(*, path: Source) -> list[Question]:
     return [_question(row, place) for place, row in json_lines(resolve(Path(path).parent, Path(path).name))]
 
 
-def example_texts(*, path: Source, questions: Source) -> list[str]:
-    """The examples of a JSON list of texts or of {"prompt": text}, each begun by a blank line.
+def resolve(root: Path, name: str) -> Path:
+    """`root/name`, or the same with ".shared" before the suffix, as subsets of a file are named.
 
-    "{}" in an example becomes what the questions of the file `questions` ask. Raises ValueError with file, entry and
+    Raises ValueError when neither exists.
+    """
+    stem, dot, suffix = name.partition(".")
+    candidates = [Path(root) / name, Path(root) / f"{stem}.shared{dot}{suffix}"]
+    for path in candidates:
+        if path.exists():
+            return path
+    raise ValueError(f"{candidates[0]}: no such file, nor {candidates[1].name}")
+
+
+def example_texts(*, path: Source, questions: Source) -> list[str]:
+    """The examples under `prompt` in a table file, each begun by a blank line.
+
+    "{}" in an example becomes what the questions of the file `questions` ask. Raises ValueError with file, row and
     cause, and where those questions do not all ask the same.
     """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: must be a JSON list of examples, is {entries!r:.60}")
-    places = [(f"{path}: entry {number}", entry) for number, entry in enumerate(entries)]
-    rows = [(place, entry if isinstance(entry, dict) else {"prompt": entry}) for place, entry in places]
-    texts = [text_field(row, "prompt", place) for place, row in rows]
+    table = file_table(path=path, pattern=None)
+    texts = list(usable(table, lambda row: text_of(row, "prompt"), skip_bad=False, dropped=Counter(), skipped=[]))
     asked = {question.principle for question in multiple_choice(path=questions)}
     if len(asked) != 1:
         raise ValueError(f"{questions}: asks {len(asked)} different things; the examples of {path} take one principle")

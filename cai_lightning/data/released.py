@@ -22,20 +22,34 @@ _END = re.compile(r"\n\n?Human:\s*\Z")
 
 def sampled(row: Fields, *, rank: int) -> Dialogue:
     """The prompt of a row and one of its sampled replies; they stand in the order of their scores, 0 the best."""
-    return (*_asked(row), Message("assistant", _answers(row, rank)[0][0]))
+    return (*_asked(row), Message("assistant", _ranked(row, rank)[0][0]))
 
 
 def sampled_pair(row: Fields, *, better: int, worse: int) -> Pair:
     """Two of a row's sampled replies, by rank; the margin is the difference of their preference model scores."""
-    (chosen, high), (rejected, low) = _answers(row, better, worse)
+    (chosen, high), (rejected, low) = _ranked(row, better, worse)
     return Pair(_asked(row), chosen, rejected, high - low)
+
+
+def answers(row: Fields) -> list[tuple[str, float]]:
+    """A row's sampled texts as they stand, and their scores, the best first. Raises ValueError on another order."""
+    found = _several(row, "sampled_answers")
+    scores = [number_of(_only(answer, "pm_scores"), "pm_score") for answer in found]
+    if scores != sorted(scores, reverse=True):
+        raise ValueError("the sampled answers do not stand in the order of their scores")
+    return [(text_of(answer, "sampled_string"), score) for answer, score in zip(found, scores, strict=True)]
+
+
+def words(text: str) -> str:
+    """A sampled text without the marker at its end and outer white space."""
+    return _END.sub("", text).strip()
 
 
 def trace(row: Fields) -> tuple[Dialogue, list[Step]]:
     """The chain of a row: an initial reply and its rounds of critique and revision, each under a named principle."""
     text = _sample(_only(row, "initial_response"))
     steps = []
-    for number, entry in enumerate(value_of(row, "cst")):
+    for number, entry in enumerate(_several(row, "cst")):
         after = _sample(_part(entry, "revision", f"cst[{number}]"))
         critique = _sample(_part(entry, "critique", f"cst[{number}]"))
         steps.append(Step(text, critique, after, _principle(entry, f"cst[{number}]")))
@@ -47,15 +61,12 @@ def _asked(row: Fields) -> Dialogue:
     return turns(value_of(row, "rl_prompt"), "rl_prompt")
 
 
-def _answers(row: Fields, *ranks: int) -> list[tuple[str, float]]:
-    """Replies and scores at some ranks. Raises ValueError where there are fewer, or in another order."""
-    found = value_of(row, "sampled_answers")
-    scores = [number_of(_only(answer, "pm_scores"), "pm_score") for answer in found]
-    if scores != sorted(scores, reverse=True):
-        raise ValueError("the sampled answers do not stand in the order of their scores")
+def _ranked(row: Fields, *ranks: int) -> list[tuple[str, float]]:
+    """Replies and scores at some ranks. Raises ValueError where there are fewer."""
+    found = answers(row)
     if max(ranks) >= len(found):
         raise ValueError(f"has {len(found)} sampled answers, none of rank {max(ranks)}")
-    return [(_words(text_of(found[rank], "sampled_string")), scores[rank]) for rank in ranks]
+    return [(words(found[rank][0]), found[rank][1]) for rank in ranks]
 
 
 def _principle(entry: Fields, key: str) -> Principle:
@@ -71,12 +82,20 @@ def _principle(entry: Fields, key: str) -> Principle:
     )
 
 
+def _several(row: Fields, key: str) -> list[Fields]:
+    """The mappings in the list under `key`, at least one."""
+    value = value_of(row, key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
+        raise ValueError(f"{key!r} must be a list of one or more objects, is {value!r:.60}")
+    return value
+
+
 def _only(row: Fields, key: str) -> Fields:
     """The one mapping in the list under `key`."""
-    value = value_of(row, key)
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], Mapping):
-        raise ValueError(f"{key!r} must be a list of one object, is {value!r:.60}")
-    return value[0]
+    found = _several(row, key)
+    if len(found) != 1:
+        raise ValueError(f"{key!r} must be a list of one object, is {found!r:.60}")
+    return found[0]
 
 
 def _part(row: Any, key: str, place: str) -> Fields:
@@ -87,8 +106,4 @@ def _part(row: Any, key: str, place: str) -> Fields:
 
 
 def _sample(row: Fields) -> str:
-    return _words(text_of(row, "sample"))
-
-
-def _words(text: str) -> str:
-    return _END.sub("", text).strip()
+    return words(text_of(row, "sample"))

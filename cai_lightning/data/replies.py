@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cai_lightning.data.reading import Read
-from cai_lightning.data.wrappers import Reading
+from cai_lightning.data.wrappers import Reading, as_read
 from cai_lightning.text.dialogue import prompt_text, reply_text
 from cai_lightning.text.records import Label
 
@@ -15,7 +15,7 @@ def replies_alone(*, labels: Reading[Label]) -> Read[Label]:
 
     Ids and clusters stay those of the prompts.
     """
-    found = _read(labels)
+    found = as_read(labels)
     return replace(found, rows=[replace(row, prompt=replace(row.prompt, dialogue=())) for row in found.rows])
 
 
@@ -24,14 +24,10 @@ def reply_texts(*, labels: Reading[Label]) -> Read[str]:
 
     So a prompt is learned once a label, not twice.
     """
-    found = _read(labels)
+    found = as_read(labels)
     texts = [
         prompt_text(dialogue) + reply_text(reply)
         for row in found.rows
         for dialogue, reply in ((row.prompt.dialogue, row.a), ((), row.b))
     ]
     return Read(texts, found.dropped, found.skipped)
-
-
-def _read(labels: Reading[Label]) -> Read[Label]:
-    return labels if isinstance(labels, Read) else Read(list(labels), {})

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from cai_lightning.data.batching import BatchLoader, bucketed_loader, cut_prompt
+from cai_lightning.data.batching import BatchLoader, bucketed_loader
 from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import pad_rows
 from cai_lightning.text.backends import Prompt
@@ -34,25 +34,33 @@ class SFTBatch(NamedTuple):
 
 
 def sft_rows(
-    examples: Sequence[tuple[Prompt, str]], format: Format, *, max_tokens: int
+    examples: Sequence[tuple[Prompt, str]],
+    format: Format,
+    *,
+    max_tokens: int,
+    ended: Sequence[bool | None] | None = None,
 ) -> tuple[list[SFTRow], dict[str, int]]:
     """Rows of weight 1 on the reply and its end token, 0 on the prompt, and what happened to the examples.
 
     An example is (prompt, reply without leading space). A prompt that is too long loses its beginning ("prompt_cut",
-    see `cut_prompt`); a reply is never cut: where it is too long the row is left out ("too_long"), and so are empty
-    replies ("empty").
+    see `Format.fitted`); a reply is never cut: where it is too long the row is left out ("too_long"), and so are empty
+    replies ("empty"). `ended` says which replies are learned with an end token (all, if not given), which without
+    ("no_end"), and which, null, are left out ("unfinished").
     """
     prompts = format.prompt_ids([prompt for prompt, _ in examples])
-    replies = format.reply_ids([reply for _, reply in examples])
+    ends = list(ended or [True] * len(examples))
+    replies = format.reply_ids([reply for _, reply in examples], ended=[end is not False for end in ends])
     rows: list[SFTRow] = []
-    counts = Counter(kept=0, prompt_cut=0, too_long=0, empty=0)
-    for (asked, text), whole, reply in zip(examples, prompts, replies, strict=True):
-        prompt = cut_prompt(format, asked, whole, max_tokens - len(reply))
-        if prompt is None or not text.strip():
-            counts["empty" if not text.strip() else "too_long"] += 1
+    counts = Counter(kept=0, prompt_cut=0, too_long=0, empty=0, no_end=0, unfinished=0)
+    for (asked, text), whole, reply, end in zip(examples, prompts, replies, ends, strict=True):
+        found = format.fitted(asked, max_tokens - len(reply), inside=True, ids=whole)
+        if found is None or not text.strip() or end is None:
+            counts["empty" if not text.strip() else "unfinished" if end is None else "too_long"] += 1
             continue
+        prompt, cut = found
         counts["kept"] += 1
-        counts["prompt_cut"] += len(prompt) < len(whole)
+        counts["prompt_cut"] += cut
+        counts["no_end"] += not end
         rows.append(SFTRow(prompt + reply, [0.0] * len(prompt) + [1.0] * len(reply)))
     return rows, dict(counts)
 

@@ -20,9 +20,14 @@ Row = TypeVar("Row")
 Reading = Read[Row] | Sequence[Row]
 
 
+def as_read(reading: Reading[Row]) -> Read[Row]:
+    """The reading with its counts; a plain list left nothing out."""
+    return reading if isinstance(reading, Read) else Read(list(reading), {})
+
+
 def every_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
     """A prompt for every human turn of each conversation, as in the paper (section 3.2); clusters are kept."""
-    found = _read(prompts)
+    found = as_read(prompts)
     dropped = Counter(found.dropped)
     cuts = (cut for prompt in found.rows for cut in _cuts(prompt))
     return replace(found, rows=list(distinct(cuts, dropped)), dropped=dict(dropped))
@@ -30,7 +35,7 @@ def every_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
 
 def first_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
     """The prompts of the first human turn of each conversation, as Hugging Face and NVIDIA cut them."""
-    found = _read(prompts)
+    found = as_read(prompts)
     dropped = Counter(found.dropped)
     cuts = (_cuts(prompt)[0] for prompt in found.rows)
     return replace(found, rows=list(distinct(cuts, dropped)), dropped=dict(dropped))
@@ -47,7 +52,7 @@ def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str], kind: 
             raise ValueError(
                 f"templates.{name}: must hold {{prompt}} once, holds it {template.count('{prompt}')} times"
             )
-    found = _read(prompts)
+    found = as_read(prompts)
     rows = [_wrapped(prompt, name, template, kind) for name, template in templates.items() for prompt in found.rows]
     return replace(found, rows=rows)
 
@@ -57,7 +62,7 @@ def shuffled(*, rows: Reading[Row], seed: int, skip: int, limit: int | None) -> 
 
     Rows of one cluster stay together, in their own order; the end of a window may part one, as `share` never does.
     """
-    found = _read(rows)
+    found = as_read(rows)
     ordered = sorted(found.rows, key=lambda row: _ticket(seed, _cluster(row)))
     return replace(found, rows=window(ordered, skip, limit))
 
@@ -67,7 +72,7 @@ def share(*, rows: Reading[Row], seed: int, start: float, stop: float) -> Read[R
 
     Windows that do not overlap share no cluster, whatever else is in the readings; sizes are as chance has it.
     """
-    found = _read(rows)
+    found = as_read(rows)
     kept = [row for row in found.rows if start <= int.from_bytes(_ticket(seed, _cluster(row))[:6]) / 2**48 < stop]
     return replace(found, rows=kept)
 
@@ -101,7 +106,7 @@ def counted_mixture(*, readers: Mapping[str, Reading[Any]], counts: Mapping[str,
     seen: set[str] = set()
     chosen: list[Any] = []
     for name, reading in readers.items():
-        found = _read(reading)
+        found = as_read(reading)
         dropped.update(found.dropped)
         skipped += found.skipped
         fresh = [row for row in found.rows if row.id not in seen]
@@ -112,10 +117,6 @@ def counted_mixture(*, readers: Mapping[str, Reading[Any]], counts: Mapping[str,
         seen.update(row.id for row in fresh)
         chosen += window(sorted(fresh, key=lambda row: _ticket(seed, row.id)), 0, wanted)
     return Read(sorted(chosen, key=lambda row: _ticket(seed, row.id)), dict(+dropped), skipped)
-
-
-def _read(reading: Reading[Row]) -> Read[Row]:
-    return reading if isinstance(reading, Read) else Read(list(reading), {})
 
 
 def _cuts(prompt: Prompt) -> list[Prompt]:

@@ -137,7 +137,7 @@ class LetterJudge:
 def _mean_log_odds(ab: tuple[float, ...], ba: tuple[float, ...], dialogue: Dialogue) -> float:
     if not all(map(math.isfinite, (*ab, *ba))):
         raise ValueError(
-            f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab}, in the other order {ba}; "
+            f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab} and {ba}; "
             "all must be finite"
         )
     return ((ab[0] - ab[1]) + (ba[1] - ba[0])) / 2

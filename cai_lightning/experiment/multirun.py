@@ -46,6 +46,7 @@ def join(folder: Path) -> None:
     slots, apart = alike(facts)
     plan = without(make_plan(first), apart, allowed)
     pool(plan, slots, facts, variants(done), allowed)
+    plan = apart_in_mappings(plan, slots, facts, variants(done))
     joint_facts = _joint_facts(first, plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
@@ -82,6 +83,28 @@ def pool(
         values = {**values, "runs": joint_runs(values["runs"], facts, variants)}
         keys = {name: plan.nodes[name].key for name in edges(values)}
         plan.nodes[slot] = make_node(slot, values, keys, Digests(Path()), allowed)
+
+
+def apart_in_mappings(plan: Plan, slots: list[str], facts: list[dict[str, Any]], variants: list[str]) -> Plan:
+    """The plan whose report has, in its mappings, each job's own result where the jobs differ and none is pooled."""
+
+    def spread(name: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Edge) or value.slot in slots or len({fact["keys"][value.slot] for fact in facts}) == 1:
+            return {name: value}
+        replicates = len({fact["replicate"] for fact in facts}) > 1
+        found = {}
+        for fact, variant in zip(facts, variants, strict=True):
+            marks = [*([variant] if variant else []), *([f"replicate={fact['replicate']}"] if replicates else [])]
+            found[f"{name} [{', '.join(marks)}]"] = _fixed(value, fact)
+        return found
+
+    report = {
+        key: {k: v for name, item in value.items() for k, v in spread(name, item).items()}
+        if isinstance(value, dict) and "_target_" not in value
+        else value
+        for key, value in plan.report.items()
+    }
+    return dataclasses.replace(plan, report=report)
 
 
 def joint_runs(single: list[dict[str, Any]], facts: list[dict[str, Any]], variants: list[str]) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ Only stages that the `report` node reaches are planned; a stage that nobody refe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,6 @@ from cai_lightning.experiment.recipe import (
     makes,
     raw_value,
 )
-from cai_lightning.experiment.signatures import split_target
 from cai_lightning.experiment.signatures import split_target
 from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Built, Store

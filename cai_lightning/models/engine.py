@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,13 +16,21 @@ from cai_lightning.models.scoring import Span, score_spans
 from cai_lightning.models.stopping import StopStrings
 from cai_lightning.text.backends import Completion, Prompt, Query, Request, Sampling
 
-__all__ = ["CausalBackend", "Sampled", "sample"]
+__all__ = ["CausalBackend", "Sampled", "positions", "sample"]
+
+log = logging.getLogger("cai")
+
+
+def positions(model: PreTrainedModel) -> int:
+    """How many tokens a model can read."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
 
 
 class CausalBackend:
-    """The Generator and Scorer protocols over one Hugging Face model; `cut` counts prompts shortened on the left.
+    """The Generator and Scorer protocols over one Hugging Face model; `cut` holds the prompts that did not fit.
 
-    A call orders its rows by length and splits them into batches of `batch_size`, so the same call makes the same
+    Such a prompt loses turns in front, and a text its solved examples and lead-in with them: a text with a question is
+    therefore refused unless `cut_questions`. A call orders its rows by length and splits them into batches of `batch_size`, so the same call makes the same
     batches. `advance(n)` is called after every batch with the rows done.
     """
 
@@ -32,16 +41,18 @@ class CausalBackend:
         *,
         batch_size: int,
         advance: Callable[[int], None] | None = None,
+        cut_questions: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.format = Format(tokenizer)
         self.batch_size = batch_size
         self.advance = advance or (lambda _: None)
-        self.cut = 0
+        self.cut_questions = cut_questions
+        self.cut: set[Prompt] = set()
         self.eos = eos_ids(tokenizer, model)
         self.pad = pad_id(tokenizer)
-        self.max_positions: int = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
+        self.max_positions = positions(model)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """One completion a request, in their order; stop string and leading space are not part of its text.
@@ -50,10 +61,11 @@ class CausalBackend:
         last turns alone leave no room for `max_new_tokens`.
         """
         room = self.max_positions - sampling.max_new_tokens
-        prompts = self.format.prompt_ids([request.prompt for request in requests])
-        for place, request in enumerate(requests):
-            if not 0 < len(prompts[place]) <= room:
-                prompts[place] = self._shortened(request.prompt, room, f"row {request.row!r}")
+        wholes = self.format.prompt_ids([request.prompt for request in requests])
+        prompts = [
+            self._fitted(request.prompt, room, ids, f"row {request.row!r}")
+            for request, ids in zip(requests, wholes, strict=True)
+        ]
         stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
         completions: dict[int, Completion] = {}
         for places in self._batches(prompts):
@@ -97,7 +109,13 @@ class CausalBackend:
     def _spans(self, number: int, query: Query) -> Span:
         prompt, tails = self.format.spans(query.prompt, query.continuations)
         room = self.max_positions - max(map(len, tails), default=0)
-        return (prompt if 0 < len(prompt) <= room else self._shortened(query.prompt, room, f"query {number}")), tails
+        if isinstance(query.prompt, str) and len(prompt) > room and not self.cut_questions:
+            raise ValueError(
+                f"query {number}: the question has {len(prompt)} tokens, but the model reads {max(room, 0)} before the "
+                "answer, and cut it would lose its solved examples and its first words; use fewer few_shots, shorter "
+                "replies or a model that reads more, or allow it with cut_questions"
+            )
+        return self._fitted(query.prompt, room, prompt, f"query {number}"), tails
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The places of the prompts in batches of about equal length."""
@@ -105,18 +123,21 @@ class CausalBackend:
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
 
-    def _shortened(self, prompt: Prompt, room: int, name: str) -> list[int]:
-        """The ids of a prompt's longest end that has at most `room` tokens; counted in `cut`."""
-        if not prompt:
+    def _fitted(self, prompt: Prompt, room: int, ids: list[int], name: str) -> list[int]:
+        """The ids of a prompt in at most `room` tokens; one that was cut is kept in `cut`, the first is logged."""
+        if not ids:
             raise ValueError(f"{name}: the prompt is empty; a model needs a text to go on from")
-        ids = self.format.shortened(prompt, room)
-        if ids is None:
+        found = self.format.fitted(prompt, room, inside=False, ids=ids)
+        if found is None:
             raise ValueError(
                 f"{name}: the prompt's last turn is longer than the {max(room, 0)} tokens that the model has beside "
                 "the reply; shorten it or lower max_new_tokens"
             )
-        self.cut += 1
-        return ids
+        if found[1]:
+            if not self.cut:
+                log.warning("%s: %d tokens are more than the model reads (%d); first turns go", name, len(ids), room)
+            self.cut.add(prompt)
+        return found[0]
 
     def _vocab(self) -> int:
         return int(self.model.get_output_embeddings().weight.shape[0])

@@ -78,10 +78,18 @@ class Format:
         rows.update(zip(others, self._encode(texts), strict=True))
         return [rows[place] for place in range(len(prompts))]
 
-    def reply_ids(self, replies: Sequence[str]) -> list[list[int]]:
-        """The ids of replies as a model is to write them: lead, words, trail, end."""
-        texts = [self.lead + self._guard(reply) + self.trail for reply in replies]
-        return [[*ids, self.end] for ids in behind(self._encode, self._before, texts)]
+    def reply_ids(self, replies: Sequence[str], *, ended: Sequence[bool] | None = None) -> list[list[int]]:
+        """The ids of replies as a model is to write them: lead, words, trail, end.
+
+        Those that are not `ended` stop behind their words; one without words always ends.
+        """
+        ends = [end or not text.strip() for text, end in zip(replies, ended or [True] * len(replies), strict=True)]
+        texts = [
+            self.lead + self._guard(reply) + (self.trail if end else "")
+            for reply, end in zip(replies, ends, strict=True)
+        ]
+        rows = behind(self._encode, self._before, texts)
+        return [[*ids, self.end] if end else ids for ids, end in zip(rows, ends, strict=True)]
 
     def spans(self, prompt: Prompt, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """The ids of a prompt and of each continuation after it, without end token, as in running text if possible."""
@@ -121,16 +129,26 @@ class Format:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text.endswith(self.opening)
 
-    def shortened(self, prompt: Prompt, room: int) -> list[int] | None:
-        """The ids of the longest end of a prompt that has at most `room` tokens, whole turns left out in front.
+    def fitted(
+        self, prompt: Prompt, room: int, *, inside: bool, ids: Sequence[int] | None = None
+    ) -> tuple[list[int], bool] | None:
+        """The ids of a prompt in at most `room` tokens, and whether something was left out in front for that.
 
-        It begins with a human turn, and keeps a dialogue's system turn. None where the last human turn is too long.
+        Whole turns go first: what is left begins with a human turn, and keeps a dialogue's system turn. Where the last
+        human turn alone is too long: None. With `inside` it then loses its own beginning, but not the start token; in a
+        chat template it cannot, for a turn without its head is none. `ids` are those of the whole prompt, if known.
         """
-        for candidate in _ends(prompt):
-            ids = self.prompt_ids([candidate])[0]
-            if 0 < len(ids) <= room:
-                return ids
-        return None
+        whole = list(self.prompt_ids([prompt])[0] if ids is None else ids)
+        if len(whole) <= room:
+            return whole, False
+        for candidate in _ends(prompt)[1:]:
+            found = self.prompt_ids([candidate])[0]
+            if 0 < len(found) <= room:
+                return found, True
+        begin = [] if self.begin is None else [self.begin]
+        if not inside or self.templated or room <= len(begin):
+            return None
+        return [*begin, *whole[len(whole) - room + len(begin) :]], True
 
     def _plain(self, prompt: Prompt) -> bool:
         return self.chat is None or isinstance(prompt, str)

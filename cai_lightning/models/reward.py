@@ -29,6 +29,7 @@ from cai_lightning.models.causal import (
     torch_dtype,
     train_every_row,
 )
+from cai_lightning.models.engine import positions
 from cai_lightning.models.format import Format
 from cai_lightning.models.lineage import WEIGHTS, is_adapter, lineage
 from cai_lightning.models.logprobs import hidden_states, pad_rows
@@ -46,7 +47,8 @@ class RewardModel(nn.Module):
     for the pad id and reads the token before EOS where pad is eos; ours takes masks. `marker` is a mark that
     pretraining has taught it to check replies behind, read after the dialogue's text; null reads dialogues in the
     model's own format.
-    `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk.
+    `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk. `cut` counts the
+    prompts that lost their beginning to be scored.
     """
 
     def __init__(self, model: PreTrainedModel, *, marker: str | None, mean: bool, gain: float) -> None:
@@ -55,6 +57,7 @@ class RewardModel(nn.Module):
         self.marker = marker
         self.mean = mean
         self.gain = gain
+        self.cut = 0
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """Float32 scores [rows] of right-padded ids [rows, time]; the bool `mask` marks each row's reply tokens."""
@@ -75,10 +78,15 @@ class RewardModel(nn.Module):
     def score_replies(
         self, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], replies: Sequence[str], batch_size: int
     ) -> list[float]:
-        """The score of each reply, in order, in eval mode; batches are made of rows of about equal length."""
+        """The score of each reply, in order, in eval mode; batches are made of rows of about equal length.
+
+        A prompt that does not fit before its reply loses its beginning, as in training (`Format.fitted`). Raises
+        ValueError where none of it fits.
+        """
         format = Format(tokenizer)
-        prompts = format.prompt_ids([self.asked(dialogue) for dialogue in dialogues])
-        rows = [[*ids, *reply] for ids, reply in zip(prompts, format.reply_ids(replies), strict=True)]
+        tails = format.reply_ids(replies)
+        prompts = self._fitted(format, [self.asked(dialogue) for dialogue in dialogues], [*map(len, tails)])
+        rows = [[*ids, *reply] for ids, reply in zip(prompts, tails, strict=True)]
         starts = [len(ids) for ids in prompts]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         scores = [0.0] * len(rows)
@@ -94,6 +102,20 @@ class RewardModel(nn.Module):
                 for place, value in zip(places, values, strict=True):
                     scores[place] = value
         return scores
+
+    def _fitted(self, format: Format, prompts: Sequence[Prompt], replies: Sequence[int]) -> list[list[int]]:
+        """The ids of prompts before replies of so many tokens."""
+        reads, rows = positions(self.model), []
+        for place, (prompt, ids) in enumerate(zip(prompts, format.prompt_ids(prompts), strict=True)):
+            found = format.fitted(prompt, reads - replies[place], inside=True, ids=ids)
+            if found is None:
+                raise ValueError(
+                    f"reply {place}: with its end token it has {replies[place]} tokens, and the {reads} that the reward "
+                    "model reads leave no room for the last turn before it; lower max_new_tokens or shorten the prompt"
+                )
+            self.cut += found[1]
+            rows.append(found[0])
+        return rows
 
 
 def reward_from_causal(

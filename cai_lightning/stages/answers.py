@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,12 @@ def run(
     dtype: str,
     seed: int,
 ) -> AnswerRows:
-    """Answer rows: every prompt once by the policy, and once by each snapshot (`sequences` = RL samples seen)."""
-    from cai_lightning.stages.sampling import load_backend, provenance, reply
+    """Answer rows: every prompt once by the policy, and once by each snapshot (`sequences` = RL samples seen).
+
+    `counts.json` has cut prompts and how replies ended. One model is loaded at a time.
+    """
+    from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.sampling import load_backend, provenance, reply, sampled_counts
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks, join
@@ -36,6 +40,19 @@ def run(
     rows = [prompt for folder in prompts for prompt in read_rows(folder, Prompt)]
     sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
     models = [(None, policy), *(_snapshots(policy) if snapshots else [])]
+
+    # in a function of its own: what it has loaded is gone when the next model is
+    def answer(part: Path, sequences: int | None, path: Path, advance: Callable[[int], None]) -> None:
+        backend = load_backend(path, dtype=dtype, batch_size=batch_size)
+
+        def work(some: Sequence[Prompt]) -> Iterator[Answer]:
+            done = reply(backend, some, sampling, lambda prompt: f"{prompt.id}/answer")
+            for prompt, completion in zip(some, done, strict=True):
+                origin = provenance(completion, sampling, policy, cut=prompt.dialogue in backend.cut)
+                yield Answer(id=prompt.id, player=player, sequences=sequences, prompt=prompt, **origin)
+
+        in_chunks(part, rows, size=chunk, work=work, advance=advance)
+
     with progress(len(models) * len(rows), "answers") as advance:
         for sequences, path in models:
             part = out / ("final" if sequences is None else f"{sequences:08d}")
@@ -43,25 +60,13 @@ def run(
                 advance(len(rows))
                 continue
             part.mkdir(exist_ok=True)
-            backend = load_backend(path, dtype=dtype, batch_size=batch_size)
-
-            def work(some: Sequence[Prompt], sequences: int | None = sequences, backend=backend) -> Iterator[Answer]:  # type: ignore[no-untyped-def]
-                done = reply(backend, some, sampling, lambda prompt: f"{prompt.id}/answer")
-                for prompt, completion in zip(some, done, strict=True):
-                    yield Answer(
-                        id=prompt.id,
-                        player=player,
-                        sequences=sequences,
-                        prompt=prompt,
-                        **provenance(completion, sampling, policy),
-                    )
-
-            in_chunks(part, rows, size=chunk, work=work, advance=advance)
+            answer(part, sequences, path, advance)
     parts = sorted(path for path in out.iterdir() if path.is_dir())
     if not (out / ROWS).exists():
         join(out, [part / ROWS for part in parts])
     for part in parts:
         shutil.rmtree(part)
+    write_counts(out, sampled_counts(read_rows(out, Answer)))
     return out
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cai_lightning.constitution.principles import Constitution
-from cai_lightning.constitution.questions import FewShotDraw, Order, Pick
+from cai_lightning.constitution.questions import Asking, FewShotDraw, Order, Pick
+from cai_lightning.constitution.reasoning import Reasoning
 from cai_lightning.constitution.styles import Style
 from cai_lightning.stages.estimates import Estimate, request, scored, shown
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, LabelRows
+from cai_lightning.text.backends import Prompt
 from cai_lightning.text.records import Comparison, Label, read_rows
 
 
@@ -36,7 +39,7 @@ def run(
     dtype: str,
     seed: int,
 ) -> LabelRows:
-    """Label rows and `counts.json`: how the letters are tokenised, and how probable they are as an answer.
+    """Label rows and `counts.json`: labels with a cut question, how the letters are tokenised and how probable they are.
 
     Source: Bai et al. 2022, section 4.1, and 4.3 for the clamp. With `reasoning_samples` above 0 the model reasons that
     many times about each question, in at most `thought_tokens`, before it answers; else it answers at once.
@@ -58,23 +61,42 @@ def run(
         few_shot_draw=few_shot_draw,
         seed=seed,
     )
-    backend = load_backend(feedback_model, dtype=dtype, batch_size=batch_size)
+    backend = load_backend(feedback_model, dtype=dtype, batch_size=batch_size, cut_questions=True)
     sampling = Sampling(temperature, thought_tokens, (), seed)
     thinking = Thinking(backend, reasoning_samples, sampling) if reasoning_samples else None
     rows = read_rows(comparisons, Comparison)
     letters = backend.verify(asks.letters(rows[0])) if rows else {}
 
     def work(part: Sequence[Comparison]) -> list[Label]:
-        return label(
+        made = label(
             backend, part, asks, thinking=thinking, clamp=clamp, hard=hard, weight=weight, model=key_of(feedback_model)
         )
+        return [
+            replace(row, ended=given.ended, cut=any(prompt in backend.cut for prompt in _asked(asks, given, row)))
+            if backend.cut or given.ended != row.ended
+            else row
+            for given, row in zip(part, made, strict=True)
+        ]
 
     with progress(len(rows), "labels") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
-    masses = [row.letter_mass for row in read_rows(out, Label) if row.letter_mass is not None]
+    labels = read_rows(out, Label)
+    masses = [row.letter_mass for row in labels if row.letter_mass is not None]
     mass = math.fsum(masses) / len(masses) if masses else None
-    write_counts(out, {"rows": len(rows), "letters": letters, "letter_mass": mass})
+    cut = sum(row.cut for row in labels)
+    write_counts(out, {"rows": len(rows), "cut": cut, "letters": letters, "letter_mass": mass})
     return out
+
+
+def _asked(asks: Asking, given: Comparison, row: Label) -> Iterator[Prompt]:
+    """The prompts that a label came from: before each thought, and before each letter."""
+    questions = asks.questions(given)
+    each = len(row.thoughts) // len(questions)
+    for number, question in enumerate(questions):
+        yield question.prompt
+        if isinstance(asks.form, Reasoning):
+            for thought in row.thoughts[number * each :][:each]:
+                yield question.query(*asks.form.thought(thought)).prompt
 
 
 def check_recipe(recipe: Mapping[str, Any]) -> None:

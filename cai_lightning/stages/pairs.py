@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, PromptRows
-from cai_lightning.text.records import Comparison, Prompt, read_rows
+from cai_lightning.text.records import ROWS, Comparison, Prompt, Response, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.data.unfinished import Unfinished
+
+_COMPARED = "compared.jsonl"
 
 
 def run(
@@ -19,40 +26,79 @@ def run(
     temperatures: tuple[float, float],
     max_new_tokens: int,
     stop: list[str],
+    unfinished: Unfinished,
     chunk: int,
     batch_size: int,
     dtype: str,
     seed: int,
 ) -> ComparisonRows:
-    """Comparison rows; pairs of equal replies are left out, for there is nothing to compare."""
-    from cai_lightning.stages.sampling import key_of, load_backend, reply
+    """Comparison rows; pairs of equal replies are left out, for there is nothing to compare.
+
+    `unfinished` says whether a reply that was cut is compared, and later learned with an end token. `counts.json` has
+    the comparisons, and of all samples how many prompts were cut and how many replies stopped.
+    """
+    from cai_lightning.stages.sampling import load_backend, provenance, reply
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
-    from cai_lightning.text.chunks import in_chunks
+    from cai_lightning.text.chunks import in_chunks, join
 
+    samples = out / "samples"
+    if (out / ROWS).exists():
+        shutil.rmtree(samples, ignore_errors=True)
+        return out
     backend = load_backend(policy, dtype=dtype, batch_size=batch_size)
     rows = read_rows(prompts, Prompt)
     first, second = (Sampling(t, max_new_tokens, tuple(stop), seed) for t in temperatures)
 
-    def work(part: Sequence[Prompt]) -> Iterator[Comparison]:
+    def work(part: Sequence[Prompt]) -> Iterator[Response]:
         a = reply(backend, part, first, lambda prompt: f"{prompt.id}/a")
         b = reply(backend, part, second, lambda prompt: f"{prompt.id}/b")
-        for prompt, one, other in zip(part, a, b, strict=True):
-            if one.text != other.text:
-                yield Comparison(
-                    id=prompt.id,
-                    prompt=prompt,
-                    a=one.text,
-                    b=other.text,
-                    source="samples",
-                    model=key_of(policy),
-                    temperature=first.temperature,
-                    seed=seed,
-                )
+        for prompt, *both in zip(part, a, b, strict=True):
+            for letter, done, sampling in zip("ab", both, (first, second), strict=True):
+                origin = provenance(done, sampling, policy, cut=prompt.dialogue in backend.cut)
+                yield Response(id=f"{prompt.id}/{letter}", prompt=prompt, **origin)
 
+    samples.mkdir(exist_ok=True)
     with progress(len(rows), "pairs") as advance:
-        in_chunks(out, rows, size=chunk, work=work, advance=advance)
+        in_chunks(samples, rows, size=chunk, work=work, advance=advance)
+    drawn = read_rows(samples, Response)
+    write_rows(samples, _compared(out, drawn[::2], drawn[1::2], unfinished), _COMPARED)
+    join(out, [samples / _COMPARED])
+    shutil.rmtree(samples)
     return out
+
+
+def _compared(
+    out: Path, first: Sequence[Response], second: Sequence[Response], unfinished: Unfinished
+) -> list[Comparison]:
+    """The comparisons that the samples make, and `counts.json` of all of them."""
+    from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.sampling import sampled_counts
+
+    rows: list[Comparison] = []
+    counts = Counter(equal=0, unfinished=0)
+    for a, b in zip(first, second, strict=True):
+        ends = unfinished(a.finish == "stop"), unfinished(b.finish == "stop")
+        if a.text == b.text or ends[0] is None or ends[1] is None:
+            counts["equal" if a.text == b.text else "unfinished"] += 1
+            continue
+        rows.append(
+            Comparison(
+                id=a.prompt.id,
+                prompt=a.prompt,
+                a=a.text,
+                b=b.text,
+                source="samples",
+                model=a.model,
+                temperature=a.temperature,
+                seed=a.seed,
+                ended=(ends[0], ends[1]),
+            )
+        )
+    of_samples = sampled_counts([*first, *second])
+    no_end = sum(row.ended != (True, True) for row in rows)
+    write_counts(out, {**of_samples, "rows": len(rows), "no_end": no_end, "dropped": dict(counts)})
+    return rows
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

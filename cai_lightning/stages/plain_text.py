@@ -22,32 +22,39 @@ def run(
     stride: int,
     batch_size: int,
     resamples: int,
+    dtype: str,
     precision: str,
     seed: int,
 ) -> Table:
     """`plain_text.json`: for each model nats per token, nats and bits per byte with 95 % intervals over documents.
 
     And the same as differences to the model named `against`, paired by document. `texts` are readers of plain texts;
-    each text is cut into windows of `length` tokens, `stride` apart. Raises ValueError where the readers give none.
+    each text is cut into windows of `length` tokens, `stride` apart. `dtype` is the number format of the weights. One
+    model is loaded at a time. Raises ValueError where the readers give no text.
     """
     import torch
 
-    from cai_lightning.evaluation.plain_text import compare, document_losses
+    from cai_lightning.evaluation.plain_text import Loss, compare, document_losses
     from cai_lightning.models.causal import load_causal
     from cai_lightning.stages.session import autocast, device, prepare, progress
 
-    prepare()
     documents = [text for reading in texts for text in getattr(reading, "rows", reading)]
     if not documents:
         raise ValueError("plain_text: the readers found no text; check their paths and limits")
+
+    # a function of its own: what it has loaded is gone when the next model is
+    def measured(folder: Path) -> list[Loss]:
+        prepare()
+        model, tokenizer = load_causal(folder, dtype=dtype)
+        with torch.inference_mode(), autocast(precision):
+            return document_losses(
+                model.to(device()), tokenizer, documents, length=length, stride=stride, batch_size=batch_size
+            )
+
     losses = {}
     with progress(len(models), "models") as advance:
         for name, folder in models.items():
-            model, tokenizer = load_causal(folder, dtype="float32")
-            with torch.inference_mode(), autocast(precision):
-                losses[name] = document_losses(
-                    model.to(device()), tokenizer, documents, length=length, stride=stride, batch_size=batch_size
-                )
+            losses[name] = measured(folder)
             advance(1)
     table = compare(losses, against=against, resamples=resamples, seed=seed)
     (out / "plain_text.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
 from cai_lightning.text.records import Prompt, read_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.learning.rollouts import RolloutPrompt
+    from cai_lightning.models.format import Format
 
 SAMPLES = "samples.jsonl"
 
@@ -54,26 +59,32 @@ def run(
 
     Source: Bai et al. 2022 (section 4.1) with the PPO of 2204.05862; per-token KL, GAE and clipped losses as in
     Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all. `adapter` says what of the policy learns
-    beside its value head, `base_dtype` is the number format of what does not.
+    beside its value head, `base_dtype` is the number format of what does not. A prompt that leaves the policy no room
+    for `max_new_tokens` loses its first turns, and one whose last turn leaves none is left out; `counts.json` says how
+    many. Raises ValueError where none is left.
     """
     import torch
 
     from cai_lightning.learning.ppo import PPOModule
-    from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt
+    from cai_lightning.learning.rollouts import Collector, RolloutLoader
     from cai_lightning.learning.snapshots import Snapshots
     from cai_lightning.models.adapters import only
     from cai_lightning.models.causal import save_trained
+    from cai_lightning.models.engine import positions
     from cai_lightning.models.format import Format
     from cai_lightning.models.logprobs import response_logprobs
+    from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.roles import load_roles
-    from cai_lightning.stages.session import autocast
+    from cai_lightning.stages.session import autocast, prepare
     from cai_lightning.stages.training import train
 
+    prepare()
     roles = load_roles(policy, reward_model, adapter=adapter, base_dtype=base_dtype, seed=seed)
     model, tokenizer = roles.policy, roles.tokenizer
-    rows = read_rows(prompts, Prompt)
     format = Format(tokenizer)
-    ids = format.prompt_ids([row.dialogue for row in rows])
+    # rollouts are padded to a multiple, which the model has to read too
+    room = positions(model) // multiple * multiple - max_new_tokens
+    asked, counts = _asked(format, read_rows(prompts, Prompt), room)
 
     def reference(input_ids: Any, mask: Any) -> Any:
         with only(roles.reference, roles.reference_adapters):
@@ -103,7 +114,7 @@ def run(
     collector = Collector(
         module=module,
         reference=reference,
-        prompts=[RolloutPrompt(row.id, row.dialogue, found) for row, found in zip(rows, ids, strict=True)],
+        prompts=asked,
         tokenizer=tokenizer,
         score=score,
         transform=transform,
@@ -132,8 +143,29 @@ def run(
     callbacks = [Snapshots(snapshots, save)]
     with samples:
         train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
+    write_counts(out, {**counts, "scored_prompt_cut": roles.judge.cut})
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
+
+
+def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[RolloutPrompt], dict[str, int]]:
+    """The prompts in at most `room` tokens, and how many were cut or left out for that."""
+    from cai_lightning.learning.rollouts import RolloutPrompt
+
+    asked: list[RolloutPrompt] = []
+    counts = Counter(prompts=len(rows), prompt_cut=0, too_long=0)
+    for row, ids in zip(rows, format.prompt_ids([row.dialogue for row in rows]), strict=True):
+        if (found := format.fitted(row.dialogue, room, inside=False, ids=ids)) is None:
+            counts["too_long"] += 1
+            continue
+        counts["prompt_cut"] += found[1]
+        asked.append(RolloutPrompt(row.id, row.dialogue, found[0]))
+    if not asked:
+        raise ValueError(
+            f"prompts: of {len(rows)} none has a last turn of at most the {max(room, 0)} tokens that the policy reads "
+            "beside a reply; lower max_new_tokens or give shorter prompts"
+        )
+    return asked, dict(counts)
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

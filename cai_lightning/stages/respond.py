@@ -24,8 +24,9 @@ def run(
     dtype: str,
     seed: int,
 ) -> ResponseRows:
-    """Response rows, one a prompt, in the prompts' order (Bai et al. 2022, section 3.1: T = 1)."""
-    from cai_lightning.stages.sampling import load_backend, provenance, reply
+    """Response rows, one a prompt, in the prompts' order (Bai et al. 2022, section 3.1: T = 1), and `counts.json`."""
+    from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.sampling import load_backend, provenance, reply, sampled_counts
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
@@ -36,10 +37,12 @@ def run(
 
     def work(part: Sequence[Prompt]) -> Iterator[Response]:
         for prompt, done in zip(part, reply(backend, part, sampling, lambda p: f"{p.id}/response"), strict=True):
-            yield Response(id=prompt.id, prompt=prompt, **provenance(done, sampling, policy))
+            cut = prompt.dialogue in backend.cut
+            yield Response(id=prompt.id, prompt=prompt, **provenance(done, sampling, policy, cut=cut))
 
     with progress(len(rows), "replies") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
+    write_counts(out, sampled_counts(read_rows(out, Response)))
     return out
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cai_lightning.constitution.cleaning import Cleaning
-from cai_lightning.constitution.principles import Constitution
-from cai_lightning.constitution.styles import Style
+from cai_lightning.constitution.principles import Constitution, Principle
+from cai_lightning.constitution.styles import Steps, Style
 from cai_lightning.stages.estimates import Estimate, request, sampled, shown
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
+from cai_lightning.text.backends import Prompt
 from cai_lightning.text.records import Response, Revision, read_rows
 
 
@@ -37,20 +39,23 @@ def run(
     """Revision rows: for each response its rounds 1..`rounds`, so that one chain feeds every ablation.
 
     Source: Bai et al. 2022, section 3.1; `critique=False` is the direct revision of section 3.5. `counts.json` says how
-    often each rule of the cleaning changed a reply.
+    often a prompt was cut, replies stopped, and each rule of the cleaning changed one.
     """
     from cai_lightning.constitution.critique import CRITIQUE_STOP, REVISION_STOP, revise
+    from cai_lightning.constitution.styles import solved
     from cai_lightning.stages.reading import write_counts
-    from cai_lightning.stages.sampling import key_of, load_backend
+    from cai_lightning.stages.sampling import key_of, load_backend, sampled_counts
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
 
     backend = load_backend(reviser, dtype=dtype, batch_size=batch_size)
     rows = read_rows(responses, Response)
+    principles = {principle.id: principle for principle in constitution.revising}
+    examples = tuple(map(solved, constitution.critique_few_shots))
 
     def work(part: Sequence[Response]) -> list[Revision]:
-        return revise(
+        made = revise(
             backend,
             part,
             constitution,
@@ -64,14 +69,34 @@ def run(
             revision_sampling=Sampling(temperature, revision_tokens, REVISION_STOP, seed),
             model=key_of(reviser),
         )
+        return [
+            replace(row, cut=any(prompt in backend.cut for prompt in _asked(row, principles, examples, style)))
+            if backend.cut
+            else row
+            for row in made
+        ]
 
     with progress(len(rows), "chains") as advance:
         in_chunks(out, rows, size=chunk, work=work, advance=advance)
-    # read again, for the chunks of a run that was killed were counted by nobody
     revisions = read_rows(out, Revision)
     fired = Counter(name for revision in revisions for name in revision.cleaned)
-    write_counts(out, {"rows": len(revisions), "cleaned": dict(sorted(fired.items()))})
+    write_counts(out, {**sampled_counts(revisions), "cleaned": dict(sorted(fired.items()))})
     return out
+
+
+def _asked(
+    row: Revision, principles: Mapping[str, Principle], examples: Sequence[Steps], style: Style
+) -> Iterator[Prompt]:
+    """The prompts that a revision came from."""
+    from cai_lightning.constitution.critique import critique_steps, direct_steps, revision_steps
+
+    dialogue, principle = row.prompt.dialogue, principles[row.principle]
+    if row.critique is None:
+        yield style((), direct_steps(dialogue, row.previous, principle))
+        return
+    first = critique_steps(dialogue, row.previous, principle)
+    yield style(examples, first)
+    yield style(examples, revision_steps(first, row.critique, principle))
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai_lightning.text.backends import Completion, Generator, Request, Sampling
-from cai_lightning.text.records import Prompt
+from cai_lightning.text.records import Answer, Prompt, Response, Revision
 
 if TYPE_CHECKING:
     from cai_lightning.models.engine import CausalBackend
 
 
-def load_backend(path: Path, *, dtype: str, batch_size: int) -> CausalBackend:
-    """A generator and scorer over a causal-LM folder, on this run's device."""
+def load_backend(path: Path, *, dtype: str, batch_size: int, cut_questions: bool = False) -> CausalBackend:
+    """A generator and scorer over a causal-LM folder, on this run's device.
+
+    `cut_questions` allows it to cut a question that is a text, solved examples first; else that is an error.
+    """
     from cai_lightning.models.causal import load_causal
     from cai_lightning.models.engine import CausalBackend
     from cai_lightning.stages.session import device, prepare
 
     prepare()
     model, tokenizer = load_causal(path, dtype=dtype)
-    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size)
+    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size, cut_questions=cut_questions)
 
 
 def key_of(path: Path) -> str:
@@ -29,7 +33,7 @@ def key_of(path: Path) -> str:
     return path.name
 
 
-def provenance(done: Completion, sampling: Sampling, policy: Path) -> dict[str, Any]:
+def provenance(done: Completion, sampling: Sampling, policy: Path, *, cut: bool) -> dict[str, Any]:
     """The fields of a row that say what a sampled reply is and where it came from."""
     return {
         "text": done.text,
@@ -39,7 +43,18 @@ def provenance(done: Completion, sampling: Sampling, policy: Path) -> dict[str, 
         "prompt_tokens": done.prompt_tokens,
         "tokens": done.tokens,
         "finish": done.finish,
+        "cut": cut,
     }
+
+
+def sampled_counts(rows: Sequence[Response | Revision | Answer]) -> dict[str, Any]:
+    """The number of rows, of those whose prompt was cut, and of those that stopped or were cut at their longest.
+
+    Of rows that were read again: the chunks of a run that was killed were counted by nobody.
+    """
+    finish = Counter(stop=0, length=0)
+    finish.update(row.finish for row in rows)
+    return {"rows": len(rows), "cut": sum(row.cut for row in rows), "finish": dict(finish)}
 
 
 def reply(

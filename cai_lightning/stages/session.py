@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -25,12 +26,17 @@ def is_first() -> bool:
 
 
 def prepare() -> None:
-    """Gives torch the number of threads that the run asks for, and hides transformers' own progress bars."""
+    """Gives torch the number of threads that the run asks for, and hides transformers' own progress bars.
+
+    Gives back the memory of an earlier stage: a model and what trained it hold each other until they are collected.
+    """
     import torch
     from transformers.utils import logging
 
     torch.set_num_threads(int(os.environ.get("CAI_THREADS", "1")))
     logging.disable_progress_bar()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[None]:

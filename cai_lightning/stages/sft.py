@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages.estimates import Estimate, learned
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
 from cai_lightning.text.records import Response, Revision, read_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.data.unfinished import Unfinished
 
 Choose = Callable[[Sequence[Revision]], list[Revision]]
 
@@ -35,6 +38,7 @@ def run(
     revisions: RevisionRows,
     responses: ResponseRows,
     choose: Choose,
+    unfinished: Unfinished,
     adapter: Callable[..., None],
     base_dtype: str,
     optimizer: Callable[..., Any],
@@ -47,7 +51,8 @@ def run(
 ) -> CausalLM:
     """A causal-LM folder: `policy` trained on the chosen revisions and on the helpful `responses`.
 
-    `adapter` says what of it learns, `base_dtype` is the number format of what does not.
+    `unfinished` says whether replies that were cut are learned, and with an end token. `adapter` says what of the
+    policy learns, `base_dtype` is the number format of what does not.
     """
     from cai_lightning.data.sft import sft_rows
     from cai_lightning.learning.sft import SFTModule
@@ -55,8 +60,11 @@ def run(
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import supervision
     from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.sampling import sampled_counts
+    from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import batches_of, train
 
+    prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
     adapter(model, seed=seed)
     chains: dict[str, list[Revision]] = {}
@@ -65,8 +73,13 @@ def run(
     chosen = [revision for chain in chains.values() for revision in choose(chain)]
     rows_in: list[Revision | Response] = [*chosen, *read_rows(responses, Response)]
     format = Format(tokenizer)
-    rows, counts = sft_rows([(row.prompt.dialogue, row.text) for row in rows_in], format, max_tokens=max_tokens)
-    write_counts(out, {"revisions": len(chosen), **counts})
+    rows, counts = sft_rows(
+        [(row.prompt.dialogue, row.text) for row in rows_in],
+        format,
+        max_tokens=max_tokens,
+        ended=[unfinished(row.finish == "stop") for row in rows_in],
+    )
+    write_counts(out, {"revisions": len(chosen), "finish": sampled_counts(rows_in)["finish"], **counts})
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
     checks = [supervision(format, lambda batch: batch.weights)]

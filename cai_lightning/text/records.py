@@ -10,13 +10,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cai_lightning.text.dialogue import Dialogue, Message, to_text
 
 ROWS = "rows.jsonl"
+_IF_SET = {"if_set": True}  # of a field that a line holds only where it is not the default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,10 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """A sampled reply. `model` is the store key of the sampler, `finish` is "stop" or "length"."""
+    """A sampled reply. `model` is the store key of the sampler, `finish` is "stop" or "length".
+
+    `cut`: the prompt was longer than the model reads, and lost its first turns.
+    """
 
     id: str
     prompt: Prompt
@@ -43,6 +47,7 @@ class Response:
     prompt_tokens: int
     tokens: int
     finish: str
+    cut: bool = field(default=False, metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Revision:
 
     `critique` is null where the revision was direct. `principle_hash` fingerprints the principle's words. Where `text`
     or `critique` is not what the model wrote, `raw` or `critique_raw` is, and `cleaned` names what was done, in order.
+    `cut`: a prompt of this round was longer than the model reads, and lost what stood in front, few-shots first.
     """
 
     id: str
@@ -70,11 +76,12 @@ class Revision:
     raw: str | None = None
     critique_raw: str | None = None
     cleaned: tuple[str, ...] = ()
+    cut: bool = field(default=False, metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two replies to one prompt, not yet labelled."""
+    """Two replies to one prompt, not yet labelled. `ended`: whether a, and whether b, is learned with an end token."""
 
     id: str
     prompt: Prompt
@@ -84,6 +91,7 @@ class Comparison:
     model: str
     temperature: float
     seed: int
+    ended: tuple[bool, bool] = field(default=(True, True), metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +101,8 @@ class Label:
     AI labels name principle and feedback model; human or simulated ones leave them null. `weight` scales the loss.
     `logits`: the log-odds of a after every question asked, by principle, order and thought, or of every member of an
     ensemble. `thoughts`: the reasoning before each letter. `letter_mass`: the mean P(A) + P(B), near 0 where the model
-    would not have answered with a letter at all.
+    would not have answered with a letter at all. `ended` is that of the comparison. `cut`: a question was longer than
+    the model reads, and lost what stood in front, few-shots first.
     """
 
     id: str
@@ -111,6 +120,8 @@ class Label:
     logits: tuple[float, ...] = ()
     thoughts: tuple[str, ...] = ()
     letter_mass: float | None = None
+    ended: tuple[bool, bool] = field(default=(True, True), metadata=_IF_SET)
+    cut: bool = field(default=False, metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +135,10 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A player's reply to an evaluation prompt. `sequences`: RL samples seen so far, for snapshots of a run."""
+    """A player's reply to an evaluation prompt. `sequences`: RL samples seen so far, for snapshots of a run.
+
+    `cut`: the prompt was longer than the model reads, and lost its first turns.
+    """
 
     id: str
     player: str
@@ -137,6 +151,7 @@ class Answer:
     prompt_tokens: int
     tokens: int
     finish: str
+    cut: bool = field(default=False, metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +194,11 @@ def prompt_id(dialogue: Dialogue) -> str:
 
 def to_line(row: Any) -> str:
     """One row as a JSON line; key order is the record's, so equal rows are equal bytes."""
-    return json.dumps(dataclasses.asdict(row), ensure_ascii=False, allow_nan=False) + "\n"
+    values = dataclasses.asdict(row)
+    for known in dataclasses.fields(row):
+        if "if_set" in known.metadata and values[known.name] == known.default:
+            del values[known.name]
+    return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_rows(folder: Path, rows: Iterable[Any], name: str = ROWS) -> int:

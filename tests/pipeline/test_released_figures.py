@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from cai_lightning.data.hh import hh_comparisons
-from cai_lightning.data.questions import Question, example_texts, multiple_choice, without_examples
+from cai_lightning.data.questions import Question, example_texts, multiple_choice, resolve, without_examples
 from cai_lightning.data.samples import Sampled, Trace, released_samples, released_traces
-from cai_lightning.data.sources import resolve
 from cai_lightning.evaluation.bag_of_words import Pair, fit_bag_of_words, hits, shorter_hits
 from cai_lightning.evaluation.multiple_choice import baselines
 from cai_lightning.evaluation.surface import (
@@ -61,8 +61,7 @@ def observed(root: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def samples(root: Path) -> dict[str, list[Sampled]]:
-    # the figures were measured with this one form of the end marker cut off
-    return released_samples(folder=root / "anthropic_cai" / "samples", ends=["\n\nHuman:"])
+    return released_samples(folder=root / "anthropic_cai" / "samples")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,12 @@ def traces(root: Path) -> dict[str, list[Trace]]:
 
 
 def texts(samples: dict[str, list[Sampled]], name: str) -> list[str]:
-    return [reply for row in samples[name] for reply in row.replies]
+    """The replies as the figures were measured: of the two forms of the end marker only the longer was cut off."""
+    return [
+        f"{reply}\nHuman:" if re.search(r"[^\n]\nHuman:$", raw) else reply
+        for row in samples[name]
+        for raw, reply in zip(row.raw, row.replies, strict=True)
+    ]
 
 
 def test_66_prompts_of_17_scored_replies_each_best_first(samples: dict[str, list[Sampled]]) -> None:
@@ -113,11 +117,19 @@ def test_scores_within_a_prompt(samples: dict[str, list[Sampled]], observed: dic
     assert found is not None and round(found, 3) == wanted
 
 
-def test_the_first_revision_changes_most(traces: dict[str, list[Trace]], observed: dict[str, Any]) -> None:
+def test_the_first_revision_changes_most(root: Path, traces: dict[str, list[Trace]], observed: dict[str, Any]) -> None:
     found = describe_chains([row.texts for rows in traces.values() for row in rows])
     wanted = observed["critique_revision_traces"]
     assert [round(value, 3) for value in found["similarity"]] == wanted["word_sequence_similarity_to_previous_by_step"]
-    assert [round(value) for value in found["mean_chars"]] == wanted["mean_chars_initial_then_revisions"]
+    # the figures count the white space around each text, which is cut here
+    files = sorted((root / "anthropic_cai" / "samples").glob("*_SLMADISON.jsonl"))
+    rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    texts = [
+        [row["initial_response"][0]["sample"], *(step["revision"]["sample"] for step in row["cst"])] for row in rows
+    ]
+    around = np.mean([[len(text) - len(text.strip()) for text in chain] for chain in texts], axis=0)
+    whole = [round(float(value)) for value in around + found["mean_chars"]]
+    assert whole == wanted["mean_chars_initial_then_revisions"]
     assert found["unchanged"] == wanted["unchanged_by_step"]
     assert found["n"] == wanted["n_per_step"]
 
@@ -125,7 +137,7 @@ def test_the_first_revision_changes_most(traces: dict[str, list[Trace]], observe
 def test_only_the_harmless_rlhf_policy_evades_and_half_its_prompts_carry_it(root: Path) -> None:
     stage = compose_config(["runtime.outputs=nowhere"]).stages.surface
     rules = Rules(**{key: stage[key] for key in ("short", "boilerplate", "refusal", "reason", "gram", "token")})
-    samples = released_samples(folder=root / "anthropic_cai" / "samples", ends=["\n\nHuman:", "\nHuman:"])
+    samples = released_samples(folder=root / "anthropic_cai" / "samples")
     found = {name: describe([row.replies for row in rows], rules) for name, rows in samples.items()}
     for name, figures in found.items():
         short, canned = figures["short"]["value"], figures["short_canned"]["value"]

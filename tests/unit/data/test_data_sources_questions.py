@@ -12,6 +12,7 @@ from cai_lightning.data.questions import (
     examples,
     first_conversations,
     multiple_choice,
+    resolve,
     without_examples,
 )
 
@@ -165,19 +166,21 @@ def test_solved_questions_are_balanced_and_their_conversations_are_not_asked() -
 
 def test_example_texts_begin_alike_and_hold_the_principle(tmp_path: Path) -> None:
     path = tmp_path / "examples.json"
-    path.write_text(json.dumps([{"prompt": "Human: a {} b"}, "\n\nHuman: c"]))
+    path.write_text(json.dumps([{"prompt": "Human: a {} b"}, {"prompt": "\n\nHuman: c"}]))
     plainly = row(plain(CONVERSATION, "x", "y"))
     asked = write(tmp_path, plainly, plainly)
     wanted = ["\n\nHuman: a Choose the option that fits: b", "\n\nHuman: c"]
     assert example_texts(path=path, questions=asked) == wanted
     with pytest.raises(ValueError, match="asks 2 different things"):
         example_texts(path=path, questions=write(tmp_path, plainly, row(fenced(CONVERSATION, "x", "y"))))
-    path.write_text('{"prompt": "x"}')
-    with pytest.raises(ValueError, match="must be a JSON list"):
-        example_texts(path=path, questions=asked)
-    path.write_text('[{"text": "x"}]')
-    with pytest.raises(ValueError, match="entry 0: no key 'prompt'"):
-        example_texts(path=path, questions=asked)
+    for content, cause in (
+        ('["x"]', "row 1: must be a JSON object, is 'x'"),
+        ('[{"prompt": "x"}, {"text": "x"}]', "row 2: no key 'prompt'; found text"),
+        ("[", "row 1: cannot be read: not JSON"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=f"^{path}:{cause}"):
+            example_texts(path=path, questions=asked)
 
 
 def test_some_conversations_come_with_all_their_questions() -> None:
@@ -185,3 +188,16 @@ def test_some_conversations_come_with_all_their_questions() -> None:
     some = first_conversations(questions=questions, count=2)
     assert [question.id for question in some] == ["a0", "b0", "a1", "b1"]
     assert first_conversations(questions=questions, count=None) == questions
+
+
+def test_resolve_finds_whole_and_shared_files(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    for name in ("a.jsonl", "a.shared.jsonl", "b.shared.jsonl", "c.shared.jsonl.gz"):
+        (tmp_path / "evals" / name).touch()
+    folder = tmp_path / "evals"
+    assert resolve(tmp_path, "evals/a.jsonl") == folder / "a.jsonl"
+    assert resolve(folder, "b.jsonl") == folder / "b.shared.jsonl"
+    assert resolve(folder, "b.shared.jsonl") == folder / "b.shared.jsonl"
+    assert resolve(folder, "c.jsonl.gz") == folder / "c.shared.jsonl.gz"
+    with pytest.raises(ValueError, match=r"d\.jsonl: no such file, nor d\.shared\.jsonl"):
+        resolve(folder, "d.jsonl")

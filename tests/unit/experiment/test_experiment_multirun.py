@@ -8,8 +8,9 @@ import pytest
 from cai_lightning.experiment.compose import compose_config
 from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.inspection import collect_garbage
-from cai_lightning.experiment.multirun import alike, pool, variants, without
+from cai_lightning.experiment.multirun import alike, apart_in_mappings, pool, variants, without
 from cai_lightning.experiment.pipeline import Plan, make_plan, upstream
+from cai_lightning.experiment.recipe import Edge
 from cai_lightning.experiment.run import NAMES, RUN, joint_digest, write_json
 
 
@@ -29,6 +30,16 @@ def test_joint_nodes_of_the_real_pipeline_name_all_that_they_are_made_from(tmp_p
     assert made_from["runs.1.verdicts.sl_cai"] == facts[0]["keys"]["verdicts_sl_cai"]
     accuracy = upstream(plans[0], plans[0].nodes["reward_accuracy"])
     assert set(accuracy) == {"reward_test_helpful", "reward_test_harmless", "runs.0.reward_model"}
+
+
+def test_a_joint_report_has_each_jobs_own_table_where_they_differ(tmp_path: Path) -> None:
+    plans = [planned(tmp_path, f"stages.ppo.kl.kl_coef={value}") for value in (0.1, 0.2)]
+    tables = {"sl": Edge("verdicts_sl_cai"), "rl": Edge("verdicts_ppo"), "all": Edge("ratings")}
+    plans[0].report["tables"] = tables
+    facts: list[dict[str, Any]] = [{"replicate": 0, "keys": plan.names()} for plan in plans]
+    found = apart_in_mappings(plans[0], ["ratings"], facts, ["kl_coef=0.1", "kl_coef=0.2"]).report["tables"]
+    assert set(found) == {"sl", "rl [kl_coef=0.1]", "rl [kl_coef=0.2]", "all"}
+    assert found["rl [kl_coef=0.2]"].name == plans[1].names()["verdicts_ppo"]
 
 
 def test_stages_are_pooled_only_where_all_but_their_runs_agrees(tmp_path: Path) -> None:

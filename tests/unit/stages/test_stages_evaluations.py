@@ -65,8 +65,8 @@ def test_surface_measures_samples_players_and_chains(
     given = settings("surface", "samples", "traces", "answers", "revisions")
     surface.run(
         tmp_path,
-        samples={"X": [Sampled("q", ("a", "a b"), ("a", "a b"), (0.0, 1.0))]},
-        traces={"T": [Trace("q", ("a", "a b"), ("c",))]},
+        samples={"X": [Sampled(("a b", "a"), ("a b", "a"), (1.0, 0.0))]},
+        traces={"T": [Trace(("a", "a b"))]},
         answers={"ppo": folder(tmp_path / "answers", rows)},
         revisions={"ours": folder(tmp_path / "revisions", chain)},
         **given,
