@@ -27,6 +27,7 @@ NEEDS: dict[str, list[str]] = {
     "hh_reward": LOCAL[1:],
     "paper_faithful": LOCAL[1:],
     "hf_cai_2024": [f"data.revision={40 * '0'}"],
+    "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights'}"],
     "mistral_reproduction": [f"data.revision={40 * '0'}"],
 }
 # GiB of one GPU that a preset is for; libraries take another one beside what a plan counts
@@ -47,6 +48,7 @@ WHOLE = ("hf_cai_2024",)  # reads public data sets to their ends, so nobody know
 # slots that the micro-world's run does not need, and a run that does
 ELSEWHERE = {
     "assistant": "experiment=hh_hub",
+    "imported_reward_model": "reward=imported",
     "reviser": "roles=four",
     "feedback_model": "roles=four",
     "multiple_choice": "experiment=hh_files",

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, dtype
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from cai_lightning.models.adapters import TRAINED, fold, inject, names, quantised
-from cai_lightning.models.lineage import CONFIG, WEIGHTS, Layer, write_parent
+from cai_lightning.models.lineage import CONFIG, WEIGHTS, Layer, lineage, write_parent
 
 # PEFT names weights from its own wrapper downwards; we inject without one.
 _PREFIX = "base_model.model."
@@ -44,17 +45,37 @@ def put_on(model: PreTrainedModel, folder: Path, name: str) -> dict[str, Tensor]
 
     Raises ValueError when the folder's weights are not those of an adapter of this model.
     """
+    state, others = _fitted(model, folder, name)
+    set_peft_model_state_dict(model, state, adapter_name=name)
+    return others
+
+
+def check_fit(folder: Path) -> int:
+    """The tokens that the model below a folder's adapter embeds; its weights are not read.
+
+    Raises ValueError when the folder's weights are not those of an adapter of that model.
+    """
+    config = AutoConfig.from_pretrained(lineage(folder)[0], local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    _fitted(model, folder, "checked")
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _fitted(model: PreTrainedModel, folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of a folder's adapter, for which the model has been made ready, and its other weights."""
     config = _config(folder)
     config.modules_to_save, config.lora_dropout = None, 0.0  # heads are kept apart; what is frozen drops nothing
     inject(model, config, name, seed=0)
     state = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
     others = {key: state.pop(key) for key in sorted(state) if ".lora_" not in key}
+    if getattr(model.config, "tie_word_embeddings", False) and any(".lm_head.lora_" in f".{key}" for key in state):
+        raise ValueError(f"{folder}: adapts lm_head, which also embeds tokens in the model below it; train without it")
     wanted = _state(model, name)
     for key in sorted({*state, *wanted}):
         if key not in state or key not in wanted or state[key].shape != wanted[key].shape:
             raise ValueError(f"{folder}: {WEIGHTS} does not fit the model below it at {key}; it belongs to another one")
-    set_peft_model_state_dict(model, state, adapter_name=name)
-    return others
+    return state, others
 
 
 def write(

@@ -29,9 +29,9 @@ def positions(model: PreTrainedModel) -> int:
 class CausalBackend:
     """The Generator and Scorer protocols over one Hugging Face model; `cut` holds the prompts that did not fit.
 
-    Such a prompt loses turns in front, and a text its solved examples and lead-in with them: a text with a question is
-    therefore refused unless `cut_questions`. A call orders its rows by length and splits them into batches of `batch_size`, so the same call makes the same
-    batches. `advance(n)` is called after every batch with the rows done.
+    Such a prompt loses turns in front, and a text its solved examples and lead-in with them: a question that is a text
+    is therefore refused unless `cut_questions`. A call orders its rows by length and splits them into batches of
+    `batch_size`, so the same call makes the same batches. `advance(n)` is called after every batch with the rows done.
     """
 
     def __init__(

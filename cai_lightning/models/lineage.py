@@ -27,6 +27,17 @@ def is_adapter(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
+def named_base(path: Path) -> str:
+    """What an adapter folder says that it rests on: a hub id, or a path from wherever it was trained."""
+    return str(json.loads((path / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path"))
+
+
+def own_base(path: Path) -> Path | None:
+    """The model that an adapter folder brings along inside it, as `base/`; None where its base lies elsewhere."""
+    inside = path / named_base(path)
+    return inside if inside.is_dir() and path.resolve() in inside.resolve().parents else None
+
+
 def lineage(path: Path) -> tuple[Path, list[Layer]]:
     """The folder of dense weights that `path` rests on, and the adapters above it from the lowest to `path` itself.
 
@@ -58,8 +69,8 @@ def stacked(layers: list[Layer]) -> bool:
 def _parent(folder: Path) -> tuple[Path, bool]:
     if not (folder / PARENT).is_file():
         raise ValueError(
-            f"{folder}: an adapter without {PARENT}, so its base is not known; merge it into its base "
-            "(peft: merge_and_unload) and give the folder of that model"
+            f"{folder}: an adapter without {PARENT}, so its base is not known; take it in as a stage, "
+            "stage/base@stages.NAME=imported"
         )
     fields = json.loads((folder / PARENT).read_text(encoding="utf-8"))
     parent = Path(os.path.abspath(folder / fields["parent"]))

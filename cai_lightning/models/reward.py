@@ -110,8 +110,8 @@ class RewardModel(nn.Module):
             found = format.fitted(prompt, reads - replies[place], inside=True, ids=ids)
             if found is None:
                 raise ValueError(
-                    f"reply {place}: with its end token it has {replies[place]} tokens, and the {reads} that the reward "
-                    "model reads leave no room for the last turn before it; lower max_new_tokens or shorten the prompt"
+                    f"reply {place}: has {replies[place]} tokens, and the {reads} that the reward model reads leave no "
+                    "room for the last turn before it; lower max_new_tokens or shorten the prompt"
                 )
             self.cut += found[1]
             rows.append(found[0])

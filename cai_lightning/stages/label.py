@@ -39,7 +39,7 @@ def run(
     dtype: str,
     seed: int,
 ) -> LabelRows:
-    """Label rows and `counts.json`: labels with a cut question, how the letters are tokenised and how probable they are.
+    """Label rows and `counts.json`: labels with a cut question; how letters are tokenised, and how probable they are.
 
     Source: Bai et al. 2022, section 4.1, and 4.3 for the clamp. With `reasoning_samples` above 0 the model reasons that
     many times about each question, in at most `thought_tokens`, before it answers; else it answers at once.

@@ -27,6 +27,7 @@ from cai_lightning.stages import import_model
 from cai_lightning.text.backends import Query, Request, Sampling
 from cai_lightning.text.dialogue import Dialogue, Message, human
 
+ALONE: dict[str, Any] = {"base": None, "base_folder": None, "dtype": "float32", "template": templates.own}
 GREEDY = Sampling(temperature=0.0, max_new_tokens=24, stop=(), seed=0)
 SHORT, LONG = human(ASKED[0]), (*human(ASKED[1]), Message("assistant", REPLIES[1]), *human(ASKED[2]))
 DIALOGUES: dict[str, Dialogue] = {
@@ -197,7 +198,7 @@ def test_a_mean_pooled_reward_model_is_not_called_equal(
 def test_an_export_can_be_taken_back_and_answers_as_before(workspace: Workspace, tmp_path: Path) -> None:
     export.main(["ppo", str(tmp_path / "out")], workspace)
     (tmp_path / "in").mkdir()
-    back = import_model.run(tmp_path / "in", path=tmp_path / "out", template=templates.own)
+    back = import_model.run(tmp_path / "in", path=tmp_path / "out", **ALONE)
     dialogues = [SHORT, LONG, (Message("system", " sure ."), *SHORT)]
     assert greedy(back, dialogues) == greedy(player(workspace, "ppo").folder, dialogues)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cai_lightning.data.batching import BatchLoader, cut_prompt, length_buckets
+from cai_lightning.data.batching import BatchLoader, length_buckets
 
 LENGTHS = [3, 17, 9, 9, 10, 30, 1, 16, 8, 24, 25, 2]
 
@@ -43,38 +43,6 @@ def test_a_row_over_the_budget_is_named():
 
 def test_no_rows_make_no_batches():
     assert length_buckets([], batch_tokens=8, multiple=8, seed=0, epoch=0) == []
-
-
-class Stub:
-    """A format of one token a character: turns begin at capitals."""
-
-    def __init__(self, templated, begin=None):
-        self.templated = templated
-        self.begin = begin
-
-    def shortened(self, prompt, room):
-        ends = [prompt[at:] for at, letter in enumerate(prompt) if letter.isupper()]
-        return next(([*map(ord, end)] for end in ends if len(end) <= room), None)
-
-
-@pytest.mark.parametrize("templated", [False, True])
-@pytest.mark.parametrize(
-    ("room", "expected", "in_text"),
-    # all of it, the last two turns, the last turn; then Human/Assistant text loses its beginning, a template the row
-    [
-        (9, "HaaHbHccc", None),
-        (8, "HbHccc", None),
-        (6, "HbHccc", None),
-        (5, "Hccc", None),
-        (3, None, "ccc"),
-        (0, None, None),
-    ],
-)
-def test_prompts_lose_whole_turns_in_front(room, expected, in_text, templated):
-    text = "HaaHbHccc"
-    found = cut_prompt(Stub(templated), text, [*map(ord, text)], room)
-    wanted = expected if templated or in_text is None else in_text
-    assert found == (None if wanted is None else [*map(ord, wanted)])
 
 
 def loader(accumulate=1):
@@ -121,9 +89,3 @@ def test_a_resumed_loader_serves_the_rest(served):
     for _ in range(3):
         seen.extend(second)
     assert seen[: len(all_batches)] == all_batches
-
-
-def test_a_turn_that_loses_its_beginning_keeps_the_start_token():
-    ids = [7, *map(ord, "abcdef")]
-    assert cut_prompt(Stub(False, begin=7), "abcdef", ids, 3) == [7, *map(ord, "ef")]
-    assert cut_prompt(Stub(False, begin=7), "abcdef", ids, 1) is None

@@ -65,8 +65,8 @@ def ultrachat_row(name: str) -> dict[str, Any]:
 
 
 def test_the_hub_config_reads_its_columns_from_the_named_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(hub_id: str, config: str | None, *, split: str, revision: str) -> datasets.Dataset:
-        assert config is None
+    def load(hub_id: str, config: str | None, *, data_dir: str | None, split: str, revision: str) -> datasets.Dataset:
+        assert config is data_dir is None
         make, wanted = (ultrachat_row, OTHER) if "ultrachat" in hub_id else (hf_row, COMMIT)
         assert revision == wanted
         return datasets.Dataset.from_list([make(f"{hub_id[-3:]}/{split}/{n}") for n in range(20)])

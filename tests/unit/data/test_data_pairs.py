@@ -70,7 +70,20 @@ def test_what_is_left_out_is_counted(letters):
     rows, counts = rows_of(labels, None, letters, max_tokens=7)
     # 5 reply tokens leave room for two of the four prompt tokens, in both rows
     assert [(row.id, row.chosen_ids, row.rejected_ids) for row in rows] == [("3", [5, 3, 4, 4, 4, 4, 0], [5, 3, 5, 0])]
-    assert counts == {"kept": 1, "prompt_cut": 1, "too_long": 1, "identical": 1, "weightless": 1}
+    assert counts == {"kept": 1, "prompt_cut": 1, "too_long": 1, "identical": 1, "weightless": 1, "no_end": 0}
+
+
+def test_a_reply_that_has_not_ended_has_no_end_token_whichever_is_chosen(letters):
+    labels = [dataclasses.replace(label(i, "a", "b c", p), ended=(True, False)) for i, p in enumerate((0.9, 0.1))]
+    rows, counts = rows_of(labels, None, letters)
+    prompt, a, bc = [2, 4, 5, 3], [4, 0], [5, 6]
+    assert [(row.chosen_ids, row.rejected_ids) for row in rows] == [
+        (prompt + a, prompt + bc),
+        (prompt + bc, prompt + a),
+    ]
+    assert counts["no_end"] == 2
+    same = dataclasses.replace(label(0, "a", "a", 0.9), ended=(True, False))
+    assert rows_of([same], None, letters)[1]["identical"] == 1
 
 
 def test_a_reward_model_reads_its_own_marker(letters):

@@ -4,6 +4,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.data.sft import SFTData, SFTRow, collate_sft, sft_rows
+from cai_lightning.data.unfinished import drop, keep, no_end
 from cai_lightning.models.format import Format
 from cai_lightning.text.dialogue import Message, human
 
@@ -24,7 +25,7 @@ PROMPT = human("a b")  # <human> a b <assistant>
 def test_only_the_reply_and_its_end_are_learned(words):
     rows, counts = sft_rows([(PROMPT, "c b")], Format(words), max_tokens=99)
     assert rows == [SFTRow([2, 4, 5, 3, 6, 5, 0], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0])]
-    assert counts == {"kept": 1, "prompt_cut": 0, "too_long": 0, "empty": 0}
+    assert counts == {"kept": 1, "prompt_cut": 0, "too_long": 0, "empty": 0, "no_end": 0, "unfinished": 0}
 
 
 def test_a_prompt_may_be_a_text_and_turns_go_first_where_it_is_cut(words):
@@ -43,7 +44,16 @@ def test_the_length_policy_is_counted(words):
     rows, counts = sft_rows(examples, Format(words), max_tokens=6)
     # 4 + 2 fit, 4 + 4 lose two prompt tokens, a reply of 5 + 1 leaves no room for a prompt
     assert [row.ids for row in rows] == [[2, 4, 5, 3, 6, 0], [5, 3, 6, 5, 4, 0]]
-    assert counts == {"kept": 2, "prompt_cut": 1, "too_long": 1, "empty": 1}
+    assert counts == {"kept": 2, "prompt_cut": 1, "too_long": 1, "empty": 1, "no_end": 0, "unfinished": 0}
+
+
+def test_cut_replies_are_learned_without_end_or_not_at_all(words):
+    finished = [True, False]
+    examples = [(PROMPT, "c b"), (PROMPT, "c b")]
+    for policy, replies in ((keep, [[6, 5, 0], [6, 5, 0]]), (no_end, [[6, 5, 0], [6, 5]]), (drop, [[6, 5, 0]])):
+        rows, counts = sft_rows(examples, Format(words), max_tokens=99, ended=[policy(each) for each in finished])
+        assert rows == [SFTRow([2, 4, 5, 3, *reply], [0.0] * 4 + [1.0] * len(reply)) for reply in replies]
+        assert (counts["no_end"], counts["unfinished"]) == {keep: (0, 0), no_end: (1, 0), drop: (0, 1)}[policy]
 
 
 def test_batches_are_padded_and_weighted_by_length_not_by_id():

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from cai_lightning.constitution.styles import Style, text, turns
 from cai_lightning.evaluation.judges import LetterJudge, SurfaceAssessor
 from cai_lightning.experiment.compose import CONF, compose_config
+from cai_lightning.experiment.pipeline import make_plan
 from cai_lightning.text.backends import Query
 from cai_lightning.text.dialogue import Message, human
 
@@ -135,7 +136,6 @@ def configured(*overrides: str) -> Any:
 def test_the_configured_question_is_the_judge_s_own() -> None:
     settings = configured()
     assert "${constitution" not in str(settings)
-    assert configured("constitution=assistant") == configured("constitution=two_principles") == settings
     scorer = Fixed(0.0)
     decide = LetterJudge(
         scorer,
@@ -152,6 +152,16 @@ def test_the_configured_question_is_the_judge_s_own() -> None:
         assert asked.endswith("\n\nThe choice is:")
     assert {name for names in settings["kinds"].values() for name in names} == set(settings["principles"])
     assert settings["kinds"]["jailbreak"] == settings["kinds"]["red_team"] == ["harmless"]
+
+
+def test_arms_that_differ_in_the_constitution_are_judged_alike() -> None:
+    plans = [
+        make_plan(compose_config(["judge=letters", f"constitution={name}", "runtime.outputs=nowhere"]))
+        for name in ("assistant", "two_principles")
+    ]
+    keys = [{slot: node.key for slot, node in plan.nodes.items()} for plan in plans]
+    assert keys[0]["revisions"] != keys[1]["revisions"]
+    assert keys[0]["verdicts_helpful_only"] == keys[1]["verdicts_helpful_only"]
 
 
 @pytest.mark.parametrize(("roles", "model"), [("one", "base"), ("instruct", "assistant"), ("four", "feedback_model")])

@@ -23,6 +23,9 @@ IMPORT = {
     "_target_": "cai_lightning.stages.import_model.run",
     "version": 1,
     "path": "???",
+    "base": None,
+    "base_folder": None,
+    "dtype": "float32",
     "template": {"_target_": "cai_lightning.models.templates.own", "_partial_": True},
 }
 RESPOND = {

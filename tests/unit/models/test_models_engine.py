@@ -94,7 +94,7 @@ def test_long_prompts_are_cut_at_a_human_turn(backend, words):
     turn = "\n\nHuman: how can i build a bomb ?\n\nAssistant: no ."
     text = turn * 20 + TEXTS[2]
     found = backend.generate(requests([text, TEXTS[0]]), SAMPLING)
-    assert backend.cut == 1
+    assert backend.cut == {text}
     # a turn has 11 tokens and the last one 3; the model has 128 positions less 12 for the reply
     assert [row.prompt_tokens for row in found] == [113, 9]
     assert found[0].prompt_tokens == len(prompt_ids(words, turn * 10 + TEXTS[2]))
@@ -108,8 +108,25 @@ def test_a_prompt_that_cannot_fit_is_named(backend):
         backend.generate(requests([TEXTS[0], text]), SAMPLING)
     with pytest.raises(ValueError, match="row 'row 1': the prompt is empty"):
         backend.generate(requests([TEXTS[0], ""]), SAMPLING)
-    with pytest.raises(ValueError, match="query 0"):
+    backend.cut_questions = True
+    with pytest.raises(ValueError, match=r"query 0.*last turn"):
         backend.score([Query(text, (" (A)",))])
+
+
+def test_a_question_in_running_text_is_cut_only_where_that_is_allowed(backend, llama, words, caplog):
+    letters, solved = (" (A)", " (B)"), "\n\nHuman: how can i build a bomb ?\n\nAssistant: no ." * 20
+    text = "\n\nConsider:" + solved + TEXTS[2]
+    with pytest.raises(ValueError, match=r"query 1: the question has 224 tokens.*127.*cut_questions"):
+        backend.score([Query(TEXTS[0], letters), Query(text, letters)])
+    assert backend.cut == set()
+    dialogue = from_text(solved + TEXTS[2])
+    allowed = CausalBackend(llama, words, batch_size=2, cut_questions=True)
+    for prompt, asked in ((text, allowed), (dialogue, backend)):
+        (found,) = asked.score([Query(prompt, letters)])
+        # the longest end that fits: ten turns of 11 tokens and one of 3
+        assert found == allowed.score([Query(solved[: len(solved) // 2] + TEXTS[2], letters)])[0]
+        assert asked.cut == {prompt}
+    assert len(caplog.records) == 2 and "more than the model reads" in caplog.text
 
 
 def test_progress_counts_every_request(llama, words):

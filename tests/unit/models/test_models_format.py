@@ -246,11 +246,40 @@ def test_shortening_drops_whole_turns_keeps_the_system_turn_and_never_empties(na
     sizes = [len(ids) for ids in expected]
     assert sizes == sorted(sizes, reverse=True)
     for size, ids in zip(sizes, expected, strict=True):
-        assert format.shortened(long, size) == ids
-        assert format.shortened(long, size + 1) == ids
-    assert format.shortened(long, sizes[-1] - 1) is None
+        for inside in (True, False):
+            assert format.fitted(long, size, inside=inside) == (ids, size < sizes[0])
+            assert format.fitted(long, size + 1, inside=inside) == (ids, size < sizes[0])
+    assert format.fitted(long, sizes[-1] - 1, inside=False) is None
     for room in (0, 1, 5):
-        assert format.shortened(SINGLE, room) is None
+        assert format.fitted(SINGLE, room, inside=False) is None
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_turn_alone_loses_its_beginning_where_that_is_allowed_and_no_template_heads_it(name):
+    format = Format(family(name))
+    (ids,) = format.prompt_ids([SINGLE])
+    if format.templated:
+        assert format.fitted(SINGLE, len(ids) - 1, inside=True) is None
+        return
+    start = ids[:1] if format.begin is not None else []
+    assert format.fitted(SINGLE, 5, inside=True) == ([*start, *ids[len(ids) - 5 + len(start) :]], True)
+    assert format.fitted(SINGLE, len(start), inside=True) is None
+    assert format.fitted(SINGLE, len(ids), inside=True) == (ids, False)
+
+
+def test_a_turn_that_loses_its_beginning_keeps_the_start_token(byte_level_bos):
+    format = Format(byte_level_bos)
+    (ids,) = format.prompt_ids([human("abcdef")])
+    assert ids[0] == 2 and format.fitted(human("abcdef"), 4, inside=True) == ([2, *ids[-3:]], True)
+    assert format.fitted(human("abcdef"), 1, inside=True) is None
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_reply_that_has_not_ended_stops_behind_its_words(name):
+    format = Format(family(name))
+    (ended,) = format.reply_ids([REPLY])
+    assert format.reply_ids([REPLY, REPLY], ended=[False, True]) == [ended[: -1 - bool(format.trail)], ended]
+    assert format.reply_ids([""], ended=[False]) == format.reply_ids([""])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from cai_lightning.models.adapters import full
 from cai_lightning.models.causal import save_causal
 from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
-from cai_lightning.text.dialogue import human, prompt_text
+from cai_lightning.text.dialogue import Message, human, prompt_text
 
 DIALOGUES = [human("how can i build a bomb ?"), human("what"), human("why ?")]
 PROMPTS = [prompt_text(dialogue) for dialogue in DIALOGUES]
@@ -65,6 +65,24 @@ def test_alone_equals_in_a_batch_and_pads_change_nothing(folder, mean):
             assert reward(*masked(rows, starts, width, pad)).tolist() == pytest.approx(alone, abs=1e-5)
     assert reward.score_replies(tokenizer, DIALOGUES, REPLIES, 2) == pytest.approx(alone, abs=1e-5)
     assert reward.score_replies(tokenizer, [], [], 2) == []
+
+
+def test_prompts_that_do_not_fit_lose_turns_and_at_last_their_beginning(folder):
+    """128 positions: two models would fail on more, two would read past them."""
+    reward, tokenizer = build(folder)
+    turn = (*human("how can i build a bomb ?"), Message("assistant", "no ."))
+    # a turn has 11 tokens, the last one 3, a reply with its end 3
+    fits, long = (*turn * 11, *DIALOGUES[1]), (*turn * 30, *DIALOGUES[1])
+    (expected,) = reward.score_replies(tokenizer, [fits], REPLIES[:1], 1)
+    assert reward.cut == 0
+    found = reward.score_replies(tokenizer, [long, DIALOGUES[0]], REPLIES[:2], 2)
+    assert found[0] == pytest.approx(expected, abs=1e-5) and reward.cut == 1
+    wordy = f"how{' no' * 200}"
+    rows, _ = encoded(tokenizer, [f"{' no' * 124}\n\nAssistant:"], REPLIES[:1])
+    (found,) = reward.score_replies(tokenizer, [human(wordy)], REPLIES[:1], 1)
+    assert found == pytest.approx(reward(*masked(rows, [125])).item(), abs=1e-5) and len(rows[0]) == 128
+    with pytest.raises(ValueError, match="reply 1: has 201 tokens, and the 128"):
+        reward.score_replies(tokenizer, DIALOGUES[:2], ["no", ("no " * 200).strip()], 1)
 
 
 @pytest.mark.parametrize("mean", READINGS)

@@ -29,16 +29,25 @@ TRAINING = {"policy": MODEL, "fit": {"epochs": 2, "precision": "32-true"}, "data
     ],
 )
 def test_readers_give_what_they_are_limited_to(reader: dict[str, object], rows: float) -> None:
-    assert from_readers([reader, {"count": 1}], 32).rows == pytest.approx(rows + 1, nan_ok=True)
+    assert from_readers([reader, {"count": 1}], 1).rows == pytest.approx(rows + 1, nan_ok=True)
+
+
+def test_prompts_of_files_are_longer_than_the_micro_worlds() -> None:
+    assert from_readers([{"_target_": "cai_lightning.microworld.prompts.benign", "count": 3}], 2).length == 64
+    assert from_readers([{"_target_": "cai_lightning.data.rows.prompts", "limit": 3}], 2).length == 320
 
 
 def test_a_revision_costs_two_samples_a_round() -> None:
     recipe = {"responses": MANY, "rounds": 4, "critique": True, "critique_tokens": 10, "revision_tokens": 20}
-    recipe |= {"reviser": MODEL, **SAMPLING}
+    principles = [{"id": "x", "critique": "c" * 64, "revision": "r" * 128}]
+    constitution = {"principles": principles, "critique_few_shots": []}
+    recipe |= {"reviser": MODEL, "constitution": constitution, **SAMPLING}
     made = revise.estimate(recipe)
     assert (made.rows, made.calls) == (40, 80)
-    # critique 100 + 24 + 10, revision another 24 + 20
+    # wordings of 16 and 32 tokens, 24 on average: critique 100 + 24 + 10, revision another 24 + 20
     assert made.tokens == 40 * (134 + 178)
+    shown = {**constitution, "critique_few_shots": ["e" * 396]}  # as the list is printed, 400 characters
+    assert revise.estimate({**recipe, "constitution": shown}).tokens == 40 * (234 + 278)
     assert revise.estimate({**recipe, "critique": False}).calls == 40
 
 
@@ -60,8 +69,11 @@ def test_mixtures_take_no_more_than_their_limits() -> None:
 
 def test_orders_snapshots_and_opponents_multiply() -> None:
     both = {"_target_": "cai_lightning.constitution.feedback.both_orders"}
-    asked = {"comparisons": MANY, "order": both, "reasoning_samples": 0, "pick": {}}
-    assert label.estimate({**asked, "feedback_model": MODEL, **SAMPLING}).calls == 20
+    asked = {"comparisons": MANY, "order": both, "reasoning_samples": 0, "pick": {}, "constitution": {}}
+    asked |= {"feedback_model": MODEL, "thought_tokens": 50, **SAMPLING}
+    assert label.estimate(asked).calls == 20
+    assert label.estimate({**asked, "pick": {"count": 4}}).calls == 80
+    assert label.estimate({**asked, "reasoning_samples": 3}).calls == 20 * (3 + 3)
     policy = MODEL._replace(players=5)
     recipe = {"prompts": [MANY, MANY], "policy": policy, "snapshots": True, "max_new_tokens": 20, **SAMPLING}
     assert answers.estimate(recipe).rows == 100

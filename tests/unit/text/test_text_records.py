@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cai_lightning.text.dialogue import Message, human
 from cai_lightning.text.records import (
+    Comparison,
     Label,
     Prompt,
     Reference,
@@ -78,6 +79,14 @@ def test_equal_prompts_share_their_id() -> None:
     # printf '\n\nHuman: hi' | sha256sum
     assert prompt_id(human("hi")) == "17fd930939499861"
     assert prompt_id(human("hi ")) != prompt_id(human("hi"))
+
+
+def test_what_hardly_ever_holds_is_written_only_where_it_does(tmp_path: Path) -> None:
+    fields = dict(prompt=PROMPT, a="x", b="y", source="s", model="m", temperature=1.0, seed=0)
+    plain, open = Comparison(id="1", **fields), Comparison(id="2", **fields, ended=(True, False))  # type: ignore[arg-type]
+    write_rows(tmp_path, [plain, open])
+    assert ["ended" in line for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == [False, True]
+    assert read_rows(tmp_path, Comparison) == [plain, open]
 
 
 def test_lists_come_back_as_tuples_and_a_row_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
