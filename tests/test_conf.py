@@ -26,23 +26,26 @@ NEEDS: dict[str, list[str]] = {
     "hh_chat": LOCAL,
     "hh_reward": LOCAL[1:],
     "paper_faithful": LOCAL[1:],
+    "public_evals": LOCAL[1:],
     "hf_cai_2024": [f"data.revision={40 * '0'}"],
     "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights'}"],
     "mistral_reproduction": [f"data.revision={40 * '0'}"],
 }
-# GiB of one GPU that a preset is for; libraries take another one beside what a plan counts
+# an experiment that stands on top of another
+UNDER = {"public_evals": "qwen2_0_5b"}
+# GiB of one GPU that a preset is for; libraries take some beside what a plan counts
 ROOM = {
     "qwen2_0_5b": 16,
     "mistral7b_24gb": 24,
     "mistral7b_80gb": 80,
     "llama3_8b_8gpu": 80,
-    "hh_hub": 80,
+    "hh_hub": math.inf,  # what the others are made from: it names no machine
     "hf_cai_2024": 80,
     "nemo_cai": 80,
     "mistral_reproduction": 80,
     "paper_faithful": 80,
 }
-LIBRARIES = 1
+LIBRARIES = 0.5
 LEARNING = ("pretrain", "sft", "reward_model", "dpo", "ppo")
 WHOLE = ("hf_cai_2024",)  # reads public data sets to their ends, so nobody knows their rows before
 # slots that the micro-world's run does not need, and a run that does
@@ -90,10 +93,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def experiment(name: str) -> str:
+    """The override that chooses an experiment, the one below it first."""
+    return f"experiment=[{UNDER[name]},{name}]" if name in UNDER else f"experiment={name}"
+
+
 @functools.cache
 def plan_of(files: Path, *overrides: str) -> Plan:
     """The plan of a run with these overrides, the files of its experiment given."""
-    needs = [need for text in overrides for need in NEEDS.get(text.removeprefix("experiment="), [])]
+    needs = [need for name, given in NEEDS.items() for need in given if {name, experiment(name)} & {*overrides}]
     return make_plan(
         compose_config([*overrides, *(need.format(files=files) for need in needs), f"runtime.outputs={files / 'none'}"])
     )
@@ -120,7 +128,7 @@ def test_every_target_exists_and_its_keys_are_parameters(path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_parameter_of_a_stage_is_spelt_out_in_its_yaml(files: Path, name: str) -> None:
-    for slot, node in plan_of(files, f"experiment={name}").nodes.items():
+    for slot, node in plan_of(files, experiment(name)).nodes.items():
         wanted = set(signature(node.target).parameters) - {"out"}
         assert wanted == set(node.values) - set(RESERVED), slot
         assert set(signature(node.target).required) - {"out"} == wanted, f"{slot}: a default in code"
@@ -128,7 +136,7 @@ def test_every_parameter_of_a_stage_is_spelt_out_in_its_yaml(files: Path, name: 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_nested_target_spells_out_its_parameters(files: Path, name: str) -> None:
-    for slot, node in plan_of(files, f"experiment={name}").nodes.items():
+    for slot, node in plan_of(files, experiment(name)).nodes.items():
         for nested in nodes(node.values):
             if nested.get("_partial_") or nested is node.values:
                 continue
@@ -177,7 +185,9 @@ def test_changing_any_number_of_a_stage_changes_its_key_and_only_what_follows() 
             moved = {name for name in plan.nodes if plan.nodes[name].key != again.nodes[name].key}
             assert slot in moved, leaf
             # what another stage takes over: the reference computes as the preference loss does
-            shared = {f"stages.dpo.{leaf}" for leaf in ("fit.precision", "data.batch_tokens", "data.multiple")}
+            shared = {
+                f"stages.dpo.{leaf}" for leaf in ("fit.precision", "max_tokens", "data.batch_tokens", "data.multiple")
+            }
             shared.add("stages.reward_model.fit.precision")
             assert moved <= follows or leaf in shared, f"{leaf} moved {moved - follows}"
 
@@ -192,12 +202,12 @@ def downstream(plan: Any, slot: str) -> set[str]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_makes_a_plan(files: Path, name: str) -> None:
-    assert plan_of(files, f"experiment={name}").nodes
+    assert plan_of(files, experiment(name)).nodes
 
 
 @pytest.mark.parametrize(("name", "room"), ROOM.items())
-def test_a_preset_knows_its_price_without_model_or_data(files: Path, name: str, room: int) -> None:
-    plan = plan_of(files, f"experiment={name}")
+def test_a_preset_knows_its_price_without_model_or_data(files: Path, name: str, room: float) -> None:
+    plan = plan_of(files, experiment(name))
     costs = estimates(plan)
     learning = {slot for slot, node in plan.nodes.items() if node.stage in LEARNING}
     assert {"sft", "dpo"} <= learning

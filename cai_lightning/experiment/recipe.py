@@ -71,6 +71,8 @@ def raw_value(config: DictConfig, path: str) -> Any:
     """The unresolved value at a dotted path, edges as Edge, plain references followed, all else resolved."""
     parent_path, _, name = path.rpartition(".")
     parent = OmegaConf.select(config, parent_path) if parent_path else config
+    if isinstance(parent, ListConfig) and name.isdecimal() and int(name) < len(parent):
+        return _walk(config, parent, int(name), path)
     if not isinstance(parent, DictConfig) or name not in parent.keys():  # noqa: SIM118 a key without value is there too
         known = list(parent.keys()) if isinstance(parent, DictConfig) else []
         raise UserError(f"{path}: no such key.{nearest(name, [str(k) for k in known])}")

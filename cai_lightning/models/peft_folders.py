@@ -90,8 +90,11 @@ def _check_whole_weights(folder: Path, weights: dict[str, Tensor], *, head: bool
     if embedding := next((key for key in sorted(weights) if ".lora_embedding_" in key), None):
         raise ValueError(f"{folder}: adapts an embedding ({embedding}); only linear layers are understood{_MERGE}")
     whole = sorted(key.removeprefix(_PREFIX) for key in weights if ".lora_" not in key)
-    if whole != [HEAD] * head:
-        kind, wanted = ("reward model", f"{HEAD} alone") if head else ("language model", "none")
-        raise ValueError(f"{folder}: no {kind}: of whole weights it holds {', '.join(whole) or 'none'}, not {wanted}")
+    if head and HEAD not in whole:
+        raise ValueError(f"{folder}: no reward model: its weights hold no {HEAD}; take it in as stage/base")
+    if whole == [HEAD] and not head:
+        raise ValueError(f"{folder}: no language model, it holds {HEAD}; take it in as stage/reward_model")
+    if more := [key for key in whole if key != HEAD]:
+        raise ValueError(f"{folder}: holds whole weights beside the adapter, such as {more[0]}{_MERGE}")
     if head and len(weights[_PREFIX + HEAD]) != 1:
         raise ValueError(f"{folder}: its head gives {len(weights[_PREFIX + HEAD])} numbers; a reward model gives one")

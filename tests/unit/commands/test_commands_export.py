@@ -23,7 +23,7 @@ from cai_lightning.models.causal import load_causal, load_tokenizer, save_traine
 from cai_lightning.models.engine import CausalBackend
 from cai_lightning.models.format import Format
 from cai_lightning.models.reward import RewardModel, load_reward, reward_from_causal, save_reward
-from cai_lightning.stages import import_model
+from cai_lightning.stages import import_model, import_reward
 from cai_lightning.text.backends import Query, Request, Sampling
 from cai_lightning.text.dialogue import Dialogue, Message, human
 
@@ -297,8 +297,10 @@ def test_an_adapter_is_exported_with_its_base_or_merged(adapter: Path, workspace
         plain = base(ids).logits
         apart = PeftModel.from_pretrained(base, tmp_path / "out")(ids).logits
         ours = load_causal(tmp_path / "out", dtype="float32")[0](ids).logits
+        back = import_model.run(tmp_path / "in", path=tmp_path / "out", **ALONE)
+        again = load_causal(back, dtype="float32")[0](ids).logits
     assert (plain - wanted).abs().max() > 0.01
-    for found in (merged, apart, ours):
+    for found in (merged, apart, ours, again):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     assert "library_name: peft" in (tmp_path / "out" / "README.md").read_text()
@@ -319,3 +321,6 @@ def test_a_reward_adapter_s_example_gives_our_score(
     export.main([str(tmp_path / "reward"), str(tmp_path / "out"), *(["--merge"] if merge else [])], workspace)
     run_example(tmp_path / "out", "hm")
     assert float(re.findall(r"'score': ([-\d.e]+)", capsys.readouterr().out)[0]) == pytest.approx(ours, abs=1e-5)
+    (tmp_path / "in").mkdir()
+    again, tokenizer = load_reward(import_reward.run(tmp_path / "in", path=tmp_path / "out", **ALONE), dtype="float32")
+    assert again.score_replies(tokenizer, [human("hm")], ["hm"], 1) == [pytest.approx(ours, abs=1e-5)]

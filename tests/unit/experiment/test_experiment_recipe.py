@@ -71,6 +71,14 @@ def test_edges_are_exact_interpolations_also_behind_a_reference(tmp_path: Path) 
     assert values["seed"] == 0
 
 
+def test_a_reference_may_name_an_item_of_a_list() -> None:
+    made = OmegaConf.create({"readers": ["${stages.x}", {"count": 3}], "one": "${readers.1}", "edge": "${readers.0}"})
+    assert raw_value(made, "one") == {"count": 3}
+    assert raw_value(made, "edge") == Edge("x")
+    with pytest.raises(UserError, match=r"readers\.2: no such key"):
+        raw_value(made, "readers.2")
+
+
 def test_only_what_the_report_reaches_is_planned_and_upstream_comes_first(tmp_path: Path) -> None:
     assert list(keys(tmp_path)) == ["base", "prompts", "respond"]
 

@@ -123,8 +123,8 @@ def test_a_question_in_running_text_is_cut_only_where_that_is_allowed(backend, l
     allowed = CausalBackend(llama, words, batch_size=2, cut_questions=True)
     for prompt, asked in ((text, allowed), (dialogue, backend)):
         (found,) = asked.score([Query(prompt, letters)])
-        # the longest end that fits: ten turns of 11 tokens and one of 3
-        assert found == allowed.score([Query(solved[: len(solved) // 2] + TEXTS[2], letters)])[0]
+        # the longest end that fits: eleven turns of 11 tokens and one of 3
+        assert found == allowed.score([Query(solved[: len(solved) * 11 // 20] + TEXTS[2], letters)])[0]
         assert asked.cut == {prompt}
     assert len(caplog.records) == 2 and "more than the model reads" in caplog.text
 

@@ -8,6 +8,7 @@ import pytest
 
 from cai_lightning.data.reading import Read
 from cai_lightning.experiment.digest import Digests
+from cai_lightning.models.templates import own
 from cai_lightning.stages.import_model import run as import_model
 from cai_lightning.stages.reading import write_all
 from cai_lightning.text.records import Prompt, read_rows
@@ -43,5 +44,5 @@ def test_hidden_files_neither_name_a_model_nor_come_along(tmp_path: Path) -> Non
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text("now")
     assert Digests(tmp_path / "none").of(source, "path") == before
-    import_model(out, path=source)
+    import_model(out, path=source, base=None, base_folder=None, dtype="float32", template=own)
     assert sorted(path.name for path in out.rglob("*")) == sorted(path.name for path in weights.iterdir())
