@@ -1,7 +1,8 @@
 """A tiny random model with a byte-level tokenizer trained on dialogue text, as a local causal-LM folder.
 
 For trying the pipeline on real text formats without a download: the model is of the right kind and knows nothing.
-AutoTokenizer gives a qwen2 folder Qwen2's own splitting rules, which differ from this tokenizer's; PreTrainedTokenizerFast reads it right.
+AutoTokenizer gives a qwen2 folder Qwen2's own splitting rules, which are not this tokenizer's; PreTrainedTokenizerFast
+reads it right.
     python -m cai_lightning.data.tiny_model --text harmless-base.train.jsonl.gz --out tiny [--kind qwen2 --chat]
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +36,8 @@ class Chat:
         self._tokenizer = tokenizer
         self._template = _CALENDAR + tokenizer.get_chat_template()
         self.control = _control(tokenizer, self._template)
-        self._takes_system = True
+        self._takes_system = self._takes_runs = True
+        self._takes_runs = self._shows((*human("FIRST"), *_ASKED), "FIRST")
         self._takes_system = self._shows((Message("system", "ORDERED"), *_ASKED), "ORDERED")
         self._header = ""
         opened, closed = self.opened(_ASKED), self._render(_ASKED, opened=False)
@@ -60,6 +62,7 @@ class Chat:
 
     def _render(self, dialogue: Sequence[Message], *, opened: bool) -> str:
         turns = dialogue if self._takes_system else _folded(dialogue)
+        turns = turns if self._takes_runs else _alternating(turns)
         messages = [{"role": _ROLES[turn.role], "content": turn.content} for turn in turns]
         if not messages:
             raise ValueError("the prompt is empty; a model needs a turn to answer")
@@ -97,6 +100,14 @@ def _folded(dialogue: Sequence[Message]) -> Sequence[Message]:
         return dialogue
     both = Message("human", f"{dialogue[0].content}\n\n{dialogue[first].content}")
     return (*dialogue[1:first], both, *dialogue[first + 1 :])
+
+
+def _alternating(dialogue: Sequence[Message]) -> Sequence[Message]:
+    """The dialogue, neighbours of one role as a single turn, blank lines between."""
+    return [
+        Message(role, "\n\n".join(turn.content for turn in turns))
+        for role, turns in itertools.groupby(dialogue, key=lambda turn: turn.role)
+    ]
 
 
 def _control(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:

@@ -103,13 +103,22 @@ def test_system_turns_fold_into_the_first_human_one_where_there_is_no_such_role(
     assert prompt(name, (SYSTEM, *TURNS)) == library(name, (first, *TURNS[1:]), opened=True)
 
 
-@pytest.mark.parametrize("name", ["llama2", "mistral1", "mistral3", "gemma"])
+STRICT = ["llama2", "mistral1", "mistral3", "gemma"]
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_neighbours_of_one_speaker_become_one_turn_where_roles_must_alternate(name):
+    twice, once = (*SINGLE, *human("Well?")), human(f"{SINGLE[0].content}\n\nWell?")
+    assert prompt(name, twice) == library(name, once, opened=True)
+
+
+@pytest.mark.parametrize("name", STRICT)
 def test_turns_out_of_order_make_one_clear_line(name):
-    twice = (*SINGLE, *human("Well?"))
+    reversed_ = (Message("assistant", "Hello."), *SINGLE)
     with pytest.raises(
-        ValueError, match=r"^prompt 1 of 2: .*refuses the turns \(user, user\): .*must alternate"
+        ValueError, match=r"^prompt 1 of 2: .*refuses the turns \(assistant, user\): .*must alternate"
     ) as error:
-        Format(family(name)).prompt_ids([SINGLE, twice])
+        Format(family(name)).prompt_ids([SINGLE, reversed_])
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="prompt 0 of 1: the prompt is empty"):
         prompt(name, ())
