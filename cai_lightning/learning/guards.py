@@ -105,14 +105,21 @@ class FirstLoss(Callback):  # type: ignore[misc]
 
 
 def check_supervision(
-    input_ids: Tensor, weights: Tensor, *, bos: int | None, eos: int, is_prompt: Callable[[list[int]], bool]
+    input_ids: Tensor,
+    weights: Tensor,
+    *,
+    bos: int | None,
+    eos: int,
+    is_prompt: Callable[[list[int]], bool],
+    every_end: bool = True,
 ) -> None:
     """Raises ValueError unless every row is a prompt that is only read, then a reply that is learned to its end.
 
     Ids and weights are [row, token]. The supervised tokens are one run, whose last and only its last is `eos`; the ids
     before it satisfy `is_prompt` (say, they decode to a text that ends in "\n\nAssistant:"). `bos` is the id that
     prompts begin with, None where they begin with none: no row has it twice in a row (a template may write one before
-    each turn), and some row begins with it (a prompt that is cut in the middle of its only turn does not).
+    each turn), and some row begins with it (a prompt that is cut in the middle of its only turn does not). Without
+    `every_end` a reply may lack its `eos`: it had not ended.
     """
     rows = list(zip(input_ids.tolist(), weights.tolist(), strict=True))
     for number, (ids, weight) in enumerate(rows):
@@ -123,7 +130,7 @@ def check_supervision(
         first, last = supervised[0], supervised[-1]
         if len(supervised) != last - first + 1:
             raise ValueError(f"{name} has unsupervised tokens inside its reply")
-        if ids[last] != eos:
+        if every_end and ids[last] != eos:
             raise ValueError(f"{name} learns no end token ({eos}): its replies would not end")
         if eos in ids[first:last]:
             raise ValueError(f"{name} learns an end token ({eos}) inside its reply, or a pad behind it")

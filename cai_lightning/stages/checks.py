@@ -16,10 +16,13 @@ from cai_lightning.models.format import Format
 from cai_lightning.text.records import Label
 
 
-def supervision(format: Format, weights_of: Callable[[Any], Any], *, marker: str | None = None) -> Callback:
+def supervision(
+    format: Format, weights_of: Callable[[Any], Any], *, marker: str | None = None, every_end: bool = True
+) -> Callback:
     """Stops a fit whose first batch learns a prompt token, no end token, or holds two start tokens.
 
-    `marker` is what prompts end with where they are no dialogues but texts of a reward model.
+    `marker` is what prompts end with where they are no dialogues but texts of a reward model. Without `every_end` some
+    replies are learned without an end token.
     """
     bos = format.begin if marker is None else next(iter(begin_ids(format.tokenizer)), None)
 
@@ -27,7 +30,9 @@ def supervision(format: Format, weights_of: Callable[[Any], Any], *, marker: str
         return format.opens(ids) if marker is None else decode(format.tokenizer, ids).endswith(marker)
 
     def check(batch: Any) -> None:
-        check_supervision(batch.input_ids, weights_of(batch), bos=bos, eos=format.end, is_prompt=is_prompt)
+        check_supervision(
+            batch.input_ids, weights_of(batch), bos=bos, eos=format.end, is_prompt=is_prompt, every_end=every_end
+        )
 
     return FirstBatch(check)
 

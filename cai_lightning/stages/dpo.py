@@ -42,8 +42,10 @@ def run(
     from cai_lightning.stages.checks import starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import batches_of, train
 
+    prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
     adapter(model, seed=seed)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
@@ -54,7 +56,7 @@ def run(
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
     checks = [
-        supervision(format, lambda batch: batch.mask.float()),
+        supervision(format, lambda batch: batch.mask.float(), every_end=not counts["no_end"]),
         starts_at_the_reference(loss, tolerance=first_loss_tolerance),
     ]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)

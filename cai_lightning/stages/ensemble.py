@@ -102,6 +102,8 @@ def _label(
         logits=logits,
         thoughts=tuple(thought for row in found for thought in row.thoughts),
         letter_mass=math.fsum(masses) / len(masses) if masses else None,
+        ended=first.ended,
+        cut=any(row.cut for row in found),
     )
 
 

@@ -49,8 +49,10 @@ def run(
     from cai_lightning.stages.checks import scores_as_saved, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import batches_of, train
 
+    prepare()
     model, tokenizer = reward_from_causal(
         policy,
         adapter=adapter,
@@ -67,7 +69,8 @@ def run(
     write_counts(out, counts)
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(format, lambda batch: batch.mask.float(), marker=marker)]
+    every_end = not counts["no_end"]
+    checks = [supervision(format, lambda batch: batch.mask.float(), marker=marker, every_end=every_end)]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_reward(model, tokenizer, out, parent=policy, dtype=dtype)
     scores_as_saved(model, tokenizer, out, chosen[:checked_labels], tolerance=score_tolerance)

@@ -82,7 +82,7 @@ def run(
     write_counts(out, {"revisions": len(chosen), "finish": sampled_counts(rows_in)["finish"], **counts})
     batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(format, lambda batch: batch.weights)]
+    checks = [supervision(format, lambda batch: batch.weights, every_end=not counts["no_end"])]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out

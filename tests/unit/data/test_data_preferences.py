@@ -169,7 +169,7 @@ def test_a_trace_is_a_chain_under_the_words_of_its_principles() -> None:
     assert steps[1].principle == Principle("harmful1", "What? ", "Mend.", None)
     as_text = {**rounds[0], "cst_value": {**words, "prompt": words["prompt"][0]}}
     assert trace({**row, "cst": [as_text]})[1][0].principle == steps[0].principle
-    with pytest.raises(ValueError, match="'initial_response' must be a list of one object"):
+    with pytest.raises(ValueError, match="'initial_response' must be a list of one or more objects"):
         trace({**row, "initial_response": "first"})
     with pytest.raises(ValueError, match=r"cst\[0\] must be an object with an object under 'revision'"):
         trace({**row, "cst": [{"critique": {}}]})

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from cai_lightning.constitution.styles import text
 from cai_lightning.data.questions import Question
 from cai_lightning.data.samples import Sampled, Trace
 from cai_lightning.evaluation.asking import letters
@@ -144,7 +145,7 @@ def test_multiple_choice_counts_examples_and_what_they_leave_out(tmp_path: Path,
         few_shots={"some": ["\n\nHuman: 3 ?\n\nWhich ? (A)"]},
         leave_out={"all": ["\n\nH: 1 ?\n\nA: no"]},
         shots=2,
-        ask=letters,
+        ask=partial(letters, style=text),
         **given,
     )
     found = table(tmp_path, "evals.json")
@@ -172,7 +173,7 @@ def test_every_way_of_asking_in_conf_can_be_called(tmp_path: Path, tiny: Path) -
         few_shots={},
         leave_out={},
         shots=0,
-        ask=partial(reasoned, **chosen),
+        ask=partial(reasoned, style=text, **chosen),
         **given,
     )
     assert table(tmp_path, "evals.json")["all"]["n"] == 1

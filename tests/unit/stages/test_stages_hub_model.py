@@ -14,6 +14,7 @@ from cai_lightning.models.causal import load_causal, new_llama
 from cai_lightning.models.templates import own
 from cai_lightning.stages import hub_model
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SIZES = {"hidden_size": 24, "layers": 2, "heads": 2, "intermediate_size": 40, "vocab_size": 3}
 SHAPE: dict[str, Any] = {**SIZES, "kv_heads": 2, "head_dim": 12, "tied": True, "qkv_bias": False}
 
@@ -46,7 +47,7 @@ def asked(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 
 def run(out: Path, **changes: Any) -> Path:
     out.mkdir(exist_ok=True)
-    given: dict[str, Any] = {"hub_id": "one/model", "revision": "main", "shape": SHAPE, "template": own, **changes}
+    given: dict[str, Any] = {"hub_id": "one/model", "revision": COMMIT, "shape": SHAPE, "template": own, **changes}
     return hub_model.run(out, **given)
 
 
@@ -63,7 +64,7 @@ def test_the_files_of_a_snapshot_and_its_commit(
     out = run(tmp_path / "out")
     run(out)  # as after a killed run
     assert [call["local_files_only"] for call in asked] == [local, local]
-    assert (asked[0]["hub_id"], asked[0]["revision"]) == ("one/model", "main")
+    assert (asked[0]["hub_id"], asked[0]["revision"]) == ("one/model", COMMIT)
     assert {file.name for file in out.iterdir()} == {*(file.name for file in snapshot.iterdir()), "hub.json"}
     assert not any(file.is_symlink() for file in out.iterdir())
     assert json.loads((out / "hub.json").read_text())["commit"] == "0a1b"
@@ -92,7 +93,7 @@ def test_what_is_written_later_does_not_reach_the_cache(tmp_path: Path, snapshot
 def test_other_sizes_than_the_config_says_are_refused(
     tmp_path: Path, asked: list[Any], change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^one/model at revision main: {message}"):
+    with pytest.raises(ValueError, match=f"^one/model at revision {COMMIT}: {message}"):
         run(tmp_path / "out", shape={**SHAPE, **change})
     run(tmp_path / "out", shape=None)
     assert len(asked) == 2
@@ -100,7 +101,7 @@ def test_other_sizes_than_the_config_says_are_refused(
 
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path, snapshot: Path, asked: list[Any]) -> None:
     (snapshot / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="one/model: no safetensors weights at revision main"):
+    with pytest.raises(ValueError, match=f"one/model: no safetensors weights at revision {COMMIT}"):
         run(tmp_path / "out")
     assert asked
 
@@ -127,7 +128,7 @@ def test_what_the_hub_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
     answer = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
     refused(monkeypatch, RepositoryNotFoundError("404 Client Error.\n\nRepository Not Found", response=answer))
-    with pytest.raises(ValueError, match=r"^one/model at revision main: 404 Client Error\.") as error:
+    with pytest.raises(ValueError, match=rf"^one/model at revision {COMMIT}: 404 Client Error\.") as error:
         run(tmp_path / "out")
     assert "\n" not in str(error.value)
 
@@ -138,3 +139,9 @@ def test_the_real_client_finds_nothing_offline_and_does_not_try_for_long(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ValueError, match="not in the Hugging Face cache"):
         run(tmp_path / "out", hub_id="no-such-owner/no-such-model")
+
+
+def test_a_branch_is_no_revision(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match="'main' is no commit; branches move"):
+        run(tmp_path / "out", revision="main")
+    assert not asked

@@ -11,6 +11,7 @@ import torch
 from cai_lightning.learning.advantages import FixedKL
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.processes import automatic
 from cai_lightning.learning.scaling import raw
 from cai_lightning.microworld.vocabulary import tokenizer
 from cai_lightning.models.adapters import full, lora, names, only
@@ -120,7 +121,7 @@ def test_the_reference_is_the_policy_of_step_zero_whatever_it_learns(base: Path,
 
 
 def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any) -> None:
-    machine = {"devices": 1, "strategy": "auto"}
+    machine = {"devices": 1, "strategy": automatic}
     settings = {"clip": 1.0, "precision": "32-true", "accumulate": 1, "checkpoint_activations": False, "log_every": 1}
     out.mkdir(parents=True)
     ppo.run(

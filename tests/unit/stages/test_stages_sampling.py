@@ -299,13 +299,13 @@ def learned(tmp_path: Path, prompts: list[Prompt], unfinished: Unfinished) -> di
     return counts(out)
 
 
-@pytest.mark.parametrize(("unfinished", "kept", "left"), [(keep, 3, 0), (drop, 2, 1)])
+@pytest.mark.parametrize(("unfinished", "kept", "left"), [(keep, 3, 0), (no_end, 3, 0), (drop, 2, 1)])
 def test_sft_counts_replies_that_had_not_ended(
     tmp_path: Path, prompts: list[Prompt], unfinished: Unfinished, kept: int, left: int
 ) -> None:
     found = learned(tmp_path, prompts, unfinished)
     assert found["finish"] == {"stop": 2, "length": 1}
-    assert (found["kept"], found["unfinished"], found["no_end"]) == (kept, left, 0)
+    assert (found["kept"], found["unfinished"], found["no_end"]) == (kept, left, unfinished is no_end)
 
 
 def test_what_an_earlier_stage_held_is_given_back(tmp_path: Path, prompts: list[Prompt], loaded: list[int]) -> None:
