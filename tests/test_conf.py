@@ -27,12 +27,13 @@ NEEDS: dict[str, list[str]] = {
     "hh_reward": LOCAL[1:],
     "paper_faithful": LOCAL[1:],
     "public_evals": LOCAL[1:],
+    "safety_sets": [f"data.safety_file={Path(__file__)}"],
     "hf_cai_2024": [f"data.revision={40 * '0'}"],
     "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights'}"],
     "mistral_reproduction": [f"data.revision={40 * '0'}"],
 }
 # an experiment that stands on top of another
-UNDER = {"public_evals": "qwen2_0_5b"}
+UNDER = {"public_evals": "qwen2_0_5b", "safety_sets": "qwen2_0_5b"}
 # GiB of one GPU that a preset is for; libraries take some beside what a plan counts
 ROOM = {
     "qwen2_0_5b": 16,
