@@ -47,7 +47,7 @@ def join(folder: Path) -> None:
     plan = without(make_plan(first), apart, allowed)
     pool(plan, slots, facts, variants(done), allowed)
     plan = apart_in_mappings(plan, slots, facts, variants(done))
-    joint_facts = _joint_facts(first, plan, facts)
+    joint_facts = _joint_facts(plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
     for slot in slots:
@@ -156,7 +156,7 @@ def _short(override: str) -> str:
     return key.rpartition(".")[2] + sign + value
 
 
-def _joint_facts(config: DictConfig, plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _joint_facts(plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:
     stages: dict[str, dict[str, Any]] = {}
     for number, fact in enumerate(facts):
         for slot, by_seed in fact["stages"].items():
@@ -164,7 +164,7 @@ def _joint_facts(config: DictConfig, plan: Plan, facts: list[dict[str, Any]]) ->
                 name = seed if seed not in stages.get(slot, {}) else f"{seed}/{number}"
                 stages.setdefault(slot, {})[name] = value
     return {
-        "experiment": config.name,
+        "experiment": " + ".join(dict.fromkeys(str(fact["experiment"]) for fact in facts)),
         "replicate": sorted({fact["replicate"] for fact in facts}),
         "stages": stages,
         "keys": plan.names(),

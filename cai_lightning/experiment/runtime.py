@@ -41,9 +41,10 @@ def check_config(config: DictConfig) -> None:
         raise UserError(f"runtime.threads: {config.runtime.threads} given, but at least 1 is wanted")
     if "_target_" not in config.report:
         raise UserError("report: needs _target_, the function that a run ends with")
-    name = str(config.get("name", "run"))
-    if not NAME.fullmatch(name):
-        raise UserError(f"name: {name!r} names a folder; use letters, digits, dot, dash and underscore")
+    for key in ("name", "sweep"):
+        name = str(config.get(key, "run"))
+        if not NAME.fullmatch(name):
+            raise UserError(f"{key}: {name!r} names a folder; use letters, digits, dot, dash and underscore")
     known = [str(slot) for slot in config.stages]
     for slot in config.get("joint", []):
         if slot not in known:

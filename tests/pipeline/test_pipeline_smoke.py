@@ -105,6 +105,17 @@ def test_a_sweep_builds_only_what_it_changes_and_ends_in_one_joint_summary(first
     assert (outputs / "latest").resolve() == sweep.resolve()
 
 
+def test_experiments_of_different_names_end_in_one_joint_summary(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(first / "store", outputs / "store")
+    cai(outputs, "-m", "experiment=[smoke,all_principles],[smoke,general_principles]")
+    (sweep,) = (outputs / "sweeps").iterdir()
+    assert sweep.name.endswith("-multirun")
+    summary = json.loads((sweep / "summary.json").read_text())
+    assert summary["experiment"] == "all_principles + general_principles"
+    assert len(summary["players"]) == 7  # the anchor, and three players of either constitution
+
+
 def test_replicates_end_in_one_joint_summary_over_seeds(first: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     shutil.copytree(first / "store", outputs / "store")
