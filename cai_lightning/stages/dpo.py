@@ -39,7 +39,7 @@ def run(
     from cai_lightning.learning.preference import PreferenceModule
     from cai_lightning.models.causal import load_causal, pad_id, save_trained
     from cai_lightning.models.format import Format
-    from cai_lightning.stages.checks import starts_at_the_reference, supervision
+    from cai_lightning.stages.checks import fits, starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.session import prepare
@@ -47,6 +47,7 @@ def run(
 
     prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
+    fits(model, max_tokens)
     adapter(model, seed=seed)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = {row.id: row for row in read_rows(reference, Reference)}

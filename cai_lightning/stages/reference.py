@@ -31,11 +31,13 @@ def run(
     from cai_lightning.data.pairs import reference_rows
     from cai_lightning.models.causal import load_causal
     from cai_lightning.models.format import Format
+    from cai_lightning.stages.checks import fits
     from cai_lightning.stages.session import autocast, device, prepare, progress
     from cai_lightning.text.chunks import in_chunks
 
     prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=merge)
+    fits(model, max_tokens)
     model.to(device())
     format = Format(tokenizer)
     rows = [row for folder in labels.values() for row in read_rows(folder, Label)]

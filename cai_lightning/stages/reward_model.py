@@ -46,7 +46,7 @@ def run(
     from cai_lightning.models.causal import pad_id
     from cai_lightning.models.format import Format
     from cai_lightning.models.reward import reward_from_causal, save_reward
-    from cai_lightning.stages.checks import scores_as_saved, supervision
+    from cai_lightning.stages.checks import fits, scores_as_saved, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.session import prepare
@@ -63,6 +63,7 @@ def run(
         dtype=base_dtype,
         seed=seed,
     )
+    fits(model.model, max_tokens)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     format = Format(tokenizer)
     rows, counts = pair_rows(chosen, None, format, asked=model.asked, max_tokens=max_tokens)

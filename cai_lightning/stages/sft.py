@@ -58,7 +58,7 @@ def run(
     from cai_lightning.learning.sft import SFTModule
     from cai_lightning.models.causal import load_causal, pad_id, save_trained
     from cai_lightning.models.format import Format
-    from cai_lightning.stages.checks import supervision
+    from cai_lightning.stages.checks import fits, supervision
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.sampling import sampled_counts
     from cai_lightning.stages.session import prepare
@@ -66,6 +66,7 @@ def run(
 
     prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
+    fits(model, max_tokens)
     adapter(model, seed=seed)
     chains: dict[str, list[Revision]] = {}
     for revision in read_rows(revisions, Revision):

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from cai_lightning.learning.losses import dpo_loss, ipo_loss
 from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
 from cai_lightning.models.format import Format
-from cai_lightning.stages.checks import starts_at_the_reference, supervision
+from cai_lightning.stages.checks import fits, starts_at_the_reference, supervision
 
 BEGUN = SimpleNamespace(global_step=0)
 
@@ -50,3 +51,10 @@ def test_a_fit_starts_with_the_loss_of_the_reference(loss: Any, start: float) ->
     callback.on_before_backward(BEGUN, None, torch.tensor(start * 1.01))
     with pytest.raises(ValueError, match="rebuild the reference stage"):
         callback.on_before_backward(BEGUN, None, torch.tensor(start * 1.05))
+
+
+def test_rows_longer_than_the_model_reads_are_refused() -> None:
+    model = SimpleNamespace(config=LlamaConfig(max_position_embeddings=64))
+    fits(model, 64)
+    with pytest.raises(ValueError, match="max_tokens: is 65, but the model has 64 positions"):
+        fits(model, 65)
