@@ -108,7 +108,6 @@ def _label(
         for swapped in dict.fromkeys(answer.question.swapped for answer in answers)
     }
     principles = list(dict.fromkeys(answer.question.principle for answer in answers))
-    hashes = [principle.hash for principle in principles]
     return Label(
         id=row.id,
         prompt=row.prompt,
@@ -118,7 +117,7 @@ def _label(
         logit_ab=orders.get(False),
         logit_ba=orders.get(True),
         principle="+".join(principle.id for principle in principles),
-        principle_hash=hashes[0] if len(hashes) == 1 else fingerprint("+".join(hashes)),
+        principle_hash=joined_hash([principle.hash for principle in principles]),
         model=model,
         source=row.source,
         weight=weight,
@@ -151,11 +150,26 @@ def sigmoid(logit: float) -> float:
 def probability(logits: Sequence[float], *, pool: Pool, clamp: tuple[float, float] | None, hard: bool) -> float:
     """P(a is better) from its log-odds in one or two orders; see `label`."""
     if hard:
-        votes = {(logit > 0) - (logit < 0) for logit in logits}
+        votes = set(map(sign, logits))
         p = (votes.pop() + 1) / 2 if len(votes) == 1 else 0.5
     else:
         p = sigmoid(pool(logits))
+    return clamped(p, clamp)
+
+
+def clamped(p: float, clamp: tuple[float, float] | None) -> float:
+    """A probability brought into `clamp` (low, high); null leaves it."""
     return p if clamp is None else min(max(p, clamp[0]), clamp[1])
+
+
+def sign(logit: float) -> int:
+    """1 where log-odds prefer a, -1 where b, 0 where neither."""
+    return (logit > 0) - (logit < 0)
+
+
+def joined_hash(hashes: Sequence[str]) -> str:
+    """The hash of the principles of one label: that of the only one, or of all in their order."""
+    return hashes[0] if len(hashes) == 1 else fingerprint("+".join(hashes))
 
 
 def _read(scores: tuple[float, ...], swapped: bool, row: str) -> tuple[float, float]:

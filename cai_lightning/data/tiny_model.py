@@ -106,10 +106,5 @@ def causal(
     return AutoModelForCausalLM.from_config(config)
 
 
-def llama(vocabulary: int, **sizes: int) -> Any:
-    """A Llama with as many heads of keys and values as of queries."""
-    return causal("llama", vocabulary, kv_heads=sizes["heads"], **sizes)
-
-
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -27,18 +27,12 @@ def as_read(reading: Reading[Row]) -> Read[Row]:
 
 def every_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
     """A prompt for every human turn of each conversation, as in the paper (section 3.2); clusters are kept."""
-    found = as_read(prompts)
-    dropped = Counter(found.dropped)
-    cuts = (cut for prompt in found.rows for cut in _cuts(prompt))
-    return replace(found, rows=list(distinct(cuts, dropped)), dropped=dict(dropped))
+    return _recut(prompts, _cuts)
 
 
 def first_human_turn(*, prompts: Reading[Prompt]) -> Read[Prompt]:
     """The prompts of the first human turn of each conversation, as Hugging Face and NVIDIA cut them."""
-    found = as_read(prompts)
-    dropped = Counter(found.dropped)
-    cuts = (_cuts(prompt)[0] for prompt in found.rows)
-    return replace(found, rows=list(distinct(cuts, dropped)), dropped=dict(dropped))
+    return _recut(prompts, lambda prompt: _cuts(prompt)[:1])
 
 
 def jailbroken(*, prompts: Reading[Prompt], templates: Mapping[str, str], kind: str) -> Read[Prompt]:
@@ -117,6 +111,14 @@ def counted_mixture(*, readers: Mapping[str, Reading[Any]], counts: Mapping[str,
         seen.update(row.id for row in fresh)
         chosen += window(sorted(fresh, key=lambda row: _ticket(seed, row.id)), 0, wanted)
     return Read(sorted(chosen, key=lambda row: _ticket(seed, row.id)), dict(+dropped), skipped)
+
+
+def _recut(prompts: Reading[Prompt], cut: Callable[[Prompt], list[Prompt]]) -> Read[Prompt]:
+    """What `cut` makes of each prompt; a prompt that another has made already counts as dropped."""
+    found = as_read(prompts)
+    dropped = Counter(found.dropped)
+    rows = distinct((made for prompt in found.rows for made in cut(prompt)), dropped)
+    return replace(found, rows=list(rows), dropped=dict(dropped))
 
 
 def _cuts(prompt: Prompt) -> list[Prompt]:

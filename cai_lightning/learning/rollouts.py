@@ -111,6 +111,7 @@ class Collector:
 
     def _sample(self, prompts: list[RolloutPrompt], iteration: int) -> list[Sampled]:
         policy = self.module.policy
+        eos = eos_ids(self.tokenizer, policy)
         keys = [row_key(f"ppo/{iteration}/{row}") for row in range(len(prompts))]
         # Neighbours of one length need no pads.
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row].ids))
@@ -124,7 +125,7 @@ class Collector:
                 seed=self.seed,
                 temperature=self.temperature,
                 max_new_tokens=self.max_new_tokens,
-                eos=eos_ids(self.tokenizer, policy),
+                eos=eos,
                 stop=None,
             )
             sampled.update(zip(rows, out, strict=True))

@@ -16,7 +16,7 @@ from cai_lightning.models.adapters import TRAINED, fold, inject, names, quantise
 from cai_lightning.models.lineage import CONFIG, WEIGHTS, Layer, lineage, write_parent
 
 # PEFT names weights from its own wrapper downwards; we inject without one.
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 # What we set: PEFT's other settings are its defaults, which differ from version to version.
 _SETTINGS = ("r", "lora_alpha", "lora_dropout", "fan_in_fan_out", "use_rslora", "use_dora", "bias")
 
@@ -67,7 +67,7 @@ def _fitted(model: PreTrainedModel, folder: Path, name: str) -> tuple[dict[str, 
     config = _config(folder)
     config.modules_to_save, config.lora_dropout = None, 0.0  # heads are kept apart; what is frozen drops nothing
     inject(model, config, name, seed=0)
-    state = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
+    state = {key.removeprefix(PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
     others = {key: state.pop(key) for key in sorted(state) if ".lora_" not in key}
     if getattr(model.config, "tie_word_embeddings", False) and any(".lm_head.lora_" in f".{key}" for key in state):
         raise ValueError(f"{folder}: adapts lm_head, which also embeds tokens in the model below it; train without it")
@@ -84,7 +84,7 @@ def write(
     """Writes the trained adapter and the `others`, which PEFT is to take over whole, in `dtype`; equal weights, equal
     bytes. `task` is PEFT's name of what the model does.
     """
-    state = {_PREFIX + key: value for key, value in {**_state(model, TRAINED), **others}.items()}
+    state = {PREFIX + key: value for key, value in {**_state(model, TRAINED), **others}.items()}
     merge = len([name for name in names(model) if name.startswith("below")]) == 0
     out.mkdir(parents=True, exist_ok=True)
     relative = write_parent(out, parent, merge=merge)

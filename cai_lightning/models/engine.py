@@ -16,7 +16,7 @@ from cai_lightning.models.scoring import Span, score_spans
 from cai_lightning.models.stopping import StopStrings
 from cai_lightning.text.backends import Completion, Prompt, Query, Request, Sampling
 
-__all__ = ["CausalBackend", "Sampled", "positions", "sample"]
+__all__ = ["CausalBackend", "Sampled", "fits", "positions", "sample"]
 
 log = logging.getLogger("cai")
 
@@ -24,6 +24,12 @@ log = logging.getLogger("cai")
 def positions(model: PreTrainedModel) -> int:
     """How many tokens a model can read."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+
+def fits(model: PreTrainedModel, max_tokens: int) -> None:
+    """Raises ValueError where rows of `max_tokens` tokens are longer than the model has positions."""
+    if max_tokens > (room := positions(model)):
+        raise ValueError(f"max_tokens: is {max_tokens}, but the model has {room} positions; lower max_tokens")
 
 
 class CausalBackend:

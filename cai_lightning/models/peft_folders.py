@@ -12,13 +12,12 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cai_lightning.models.adapter_files import check_fit
+from cai_lightning.models.adapter_files import PREFIX, check_fit
 from cai_lightning.models.causal import load_tokenizer
 from cai_lightning.models.lineage import CONFIG, WEIGHTS, write_parent
 from cai_lightning.models.reward import HEAD, SETTINGS
 
 _OLD_WEIGHTS = "adapter_model.bin"
-_PREFIX = "base_model.model."
 _HEADS = {"score", "classifier"}  # PEFT lists both for a classifier of any architecture
 _KEPT = "r lora_alpha lora_dropout target_modules exclude_modules fan_in_fan_out use_rslora use_dora rank_pattern"
 _KEPT += " alpha_pattern layers_to_transform layers_pattern task_type peft_type"
@@ -89,12 +88,12 @@ def _check_whole_weights(folder: Path, weights: dict[str, Tensor], *, head: bool
     """Raises ValueError unless all weights are those of adapted linear layers and, with `head`, one row of a score."""
     if embedding := next((key for key in sorted(weights) if ".lora_embedding_" in key), None):
         raise ValueError(f"{folder}: adapts an embedding ({embedding}); only linear layers are understood{_MERGE}")
-    whole = sorted(key.removeprefix(_PREFIX) for key in weights if ".lora_" not in key)
+    whole = sorted(key.removeprefix(PREFIX) for key in weights if ".lora_" not in key)
     if head and HEAD not in whole:
         raise ValueError(f"{folder}: no reward model: its weights hold no {HEAD}; take it in as stage/base")
     if whole == [HEAD] and not head:
         raise ValueError(f"{folder}: no language model, it holds {HEAD}; take it in as stage/reward_model")
     if more := [key for key in whole if key != HEAD]:
         raise ValueError(f"{folder}: holds whole weights beside the adapter, such as {more[0]}{_MERGE}")
-    if head and len(weights[_PREFIX + HEAD]) != 1:
-        raise ValueError(f"{folder}: its head gives {len(weights[_PREFIX + HEAD])} numbers; a reward model gives one")
+    if head and len(weights[PREFIX + HEAD]) != 1:
+        raise ValueError(f"{folder}: its head gives {len(weights[PREFIX + HEAD])} numbers; a reward model gives one")

@@ -46,9 +46,8 @@ class RewardModel(nn.Module):
     The score is read at the end token, or with `mean` as the average over all reply tokens. HF's own pooling looks
     for the pad id and reads the token before EOS where pad is eos; ours takes masks. `marker` is a mark that
     pretraining has taught it to check replies behind, read after the dialogue's text; null reads dialogues in the
-    model's own format.
-    `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk. `cut` counts the
-    prompts that lost their beginning to be scored.
+    model's own format. `gain` multiplies the score, so that a head that starts at zero learns faster than its trunk.
+    `cut` counts the prompts that lost their beginning to be scored.
     """
 
     def __init__(self, model: PreTrainedModel, *, marker: str | None, mean: bool, gain: float) -> None:

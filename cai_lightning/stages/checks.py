@@ -12,7 +12,6 @@ from lightning.pytorch import Callback
 from cai_lightning.learning.guards import FirstBatch, FirstLoss, check_supervision
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.models.encoding import begin_ids, decode
-from cai_lightning.models.engine import positions
 from cai_lightning.models.format import Format
 from cai_lightning.text.records import Label
 
@@ -83,9 +82,3 @@ def starts_at_the_reference(loss: Callable[[PreferenceInput], LossOutput], *, to
     )
     expected = loss(at_reference).loss.item()
     return FirstLoss(expected=expected, tolerance=tolerance * expected)
-
-
-def fits(model: Any, max_tokens: int) -> None:
-    """Raises ValueError where rows of `max_tokens` tokens are longer than the model has positions."""
-    if max_tokens > (room := positions(model)):
-        raise ValueError(f"max_tokens: is {max_tokens}, but the model has {room} positions; lower max_tokens")

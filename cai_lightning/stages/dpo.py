@@ -38,8 +38,9 @@ def run(
     from cai_lightning.data.pairs import as_asked, pair_rows
     from cai_lightning.learning.preference import PreferenceModule
     from cai_lightning.models.causal import load_causal, pad_id, save_trained
+    from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
-    from cai_lightning.stages.checks import fits, starts_at_the_reference, supervision
+    from cai_lightning.stages.checks import starts_at_the_reference, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.session import prepare

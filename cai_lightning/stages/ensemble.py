@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.constitution import feedback
+from cai_lightning.constitution.feedback import clamped, joined_hash, sigmoid, sign
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import LabelRows
-from cai_lightning.text.records import Label, fingerprint, read_rows, write_rows
+from cai_lightning.text.records import Label, read_rows, write_rows
 
 Combine = Callable[[Sequence[float], Sequence[float]], float]
 """The members' log-odds in nats, and their weights -> P(a is better)."""
@@ -17,15 +19,12 @@ Combine = Callable[[Sequence[float], Sequence[float]], float]
 
 def mean_log_odds(logits: Sequence[float], weights: Sequence[float]) -> float:
     """The sigmoid of the weighted mean log-odds: a member that is sure counts for more."""
-    from cai_lightning.constitution.feedback import sigmoid
-
-    return sigmoid(math.fsum(w * x for w, x in zip(weights, logits, strict=True)) / math.fsum(weights))
+    return sigmoid(_weighted(logits, weights))
 
 
 def vote(logits: Sequence[float], weights: Sequence[float]) -> float:
     """The weighted share of members that prefer a; one that is undecided gives half its weight."""
-    votes = [((logit > 0) - (logit < 0) + 1) / 2 for logit in logits]
-    return math.fsum(w * x for w, x in zip(weights, votes, strict=True)) / math.fsum(weights)
+    return _weighted([(sign(logit) + 1) / 2 for logit in logits], weights)
 
 
 def run(
@@ -63,12 +62,10 @@ def run(
 
 def log_odds(row: Label) -> float:
     """The log-odds in nats of a behind a model's label, before any clamp."""
-    from cai_lightning.constitution.feedback import mean_log_odds, mean_probability
-
     orders = [logit for logit in (row.logit_ab, row.logit_ba) if logit is not None]
     if not orders:
         raise ValueError(f"label {row.id}: has no log-odds; the members of an ensemble must be labels by models")
-    return (mean_probability if row.thoughts else mean_log_odds)(orders)
+    return (feedback.mean_probability if row.thoughts else feedback.mean_log_odds)(orders)
 
 
 def _label(
@@ -82,20 +79,18 @@ def _label(
 ) -> Label:
     first = found[0]
     logits = tuple(map(log_odds, found))
-    p = combine(logits, weights)
     principles = dict.fromkeys((row.principle or "", row.principle_hash or "") for row in found)
-    hashes = [hash for _, hash in principles]
     masses = [row.letter_mass for row in found if row.letter_mass is not None]
     return Label(
         id=first.id,
         prompt=first.prompt,
         a=first.a,
         b=first.b,
-        p_a=p if clamp is None else min(max(p, clamp[0]), clamp[1]),
+        p_a=clamped(combine(logits, weights), clamp),
         logit_ab=_mean([row.logit_ab for row in found], weights),
         logit_ba=_mean([row.logit_ba for row in found], weights),
         principle="+".join(id for id, _ in principles),
-        principle_hash=hashes[0] if len(hashes) == 1 else fingerprint("+".join(hashes)),
+        principle_hash=joined_hash([hash for _, hash in principles]),
         model=model,
         source=first.source,
         weight=weight,
@@ -112,7 +107,11 @@ def _mean(logits: Sequence[float | None], weights: Sequence[float]) -> float | N
     known = [logit for logit in logits if logit is not None]
     if len(known) < len(logits):
         return None
-    return math.fsum(w * x for w, x in zip(weights, known, strict=True)) / math.fsum(weights)
+    return _weighted(known, weights)
+
+
+def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
+    return math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(weights)
 
 
 def _check(labels: Mapping[str, Sequence[Label]]) -> None:
@@ -124,17 +123,13 @@ def _check(labels: Mapping[str, Sequence[Label]]) -> None:
             )
 
 
-def _sign(logit: float) -> int:
-    return (logit > 0) - (logit < 0)
-
-
 def _same(one: Sequence[int], other: Sequence[int]) -> float | None:
     """The share of rows with the same preference."""
     return sum(a == b for a, b in zip(one, other, strict=True)) / len(one) if one else None
 
 
 def _agreement(labels: Mapping[str, Sequence[Label]]) -> dict[str, float | None]:
-    signs = {name: [_sign(log_odds(row)) for row in rows] for name, rows in labels.items()}
+    signs = {name: [sign(log_odds(row)) for row in rows] for name, rows in labels.items()}
     names = list(signs)
     return {f"{a}/{b}": _same(signs[a], signs[b]) for i, a in enumerate(names) for b in names[i + 1 :]}
 
@@ -142,10 +137,10 @@ def _agreement(labels: Mapping[str, Sequence[Label]]) -> dict[str, float | None]
 def _members(
     labels: Mapping[str, Sequence[Label]], rows: Sequence[Label], weights: Mapping[str, float]
 ) -> dict[str, dict[str, float | None]]:
-    decided = [_sign(row.p_a - 0.5) for row in rows]
+    decided = [sign(row.p_a - 0.5) for row in rows]
     total = math.fsum(weights.values())
     return {
-        name: {"weight": weights[name] / total, "with_ensemble": _same([_sign(log_odds(r)) for r in found], decided)}
+        name: {"weight": weights[name] / total, "with_ensemble": _same([sign(log_odds(r)) for r in found], decided)}
         for name, found in labels.items()
     }
 

@@ -27,8 +27,8 @@ def run(
     """A causal-LM folder: the files of `hub_id` at `revision`, with the chat template that `template` leaves in it.
 
     `revision` is the commit, 40 hex digits, for a branch may move; `hub.json` names it. Raises ValueError where it is
-    none, where the model is not to be had, holds no safetensors weights, no
-    tokenizer or no end token, or has other sizes than `shape` says.
+    none, where the model is not to be had, holds no safetensors weights, no tokenizer or no end token, or has other
+    sizes than `shape` says.
     """
     check_recipe({"hub_id": hub_id, "revision": revision})
     snapshot = fetch(hub_id, revision)

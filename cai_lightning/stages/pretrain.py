@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, learned
-from cai_lightning.stages.shapes import make_shape
+from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.new_model import estimate_new, train_new
 from cai_lightning.text.artifacts import CausalLM
 
 
@@ -33,29 +32,26 @@ def run(
 
     The loss is the mean over completion tokens, each with the weight that its document gives it.
     """
-    from cai_lightning.learning.sft import SFTModule
     from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
-    from cai_lightning.models.causal import new_llama, pad_id, save_causal
-    from cai_lightning.stages.training import batches_of, train
 
     tokenizer = make_tokenizer()
     rows = _rows(documents, tokenizer, tokens)
-    model = new_llama(
-        vocab_size=len(tokenizer),
+    train_new(
+        out,
+        tokenizer,
+        rows,
         hidden_size=hidden_size,
         layers=layers,
         heads=heads,
         intermediate_size=intermediate_size,
         max_positions=max_positions,
-        tie=True,
-        pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
+        data=data,
+        fit=fit,
+        optimizer=optimizer,
+        schedule=schedule,
+        dtype=dtype,
         seed=seed,
     )
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
-    module = SFTModule(model, optimizer=optimizer, schedule=schedule)
-    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
-    save_causal(model, tokenizer, out, dtype=dtype)
     return out
 
 
@@ -85,16 +81,4 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """The tokens asked for; how many documents hold them is not known."""
     from cai_lightning.microworld.vocabulary import SPECIALS, words
 
-    shape = make_shape(
-        hidden_size=recipe["hidden_size"],
-        layers=recipe["layers"],
-        heads=recipe["heads"],
-        kv_heads=recipe["heads"],
-        head_dim=recipe["hidden_size"] // recipe["heads"],
-        intermediate_size=recipe["intermediate_size"],
-        vocab_size=len(SPECIALS) + len(words()),
-        tied=True,
-        qkv_bias=False,
-    )
-    made = Estimate(None, math.nan, recipe["tokens"], shape=shape)
-    return made._replace(memory=learned(recipe, made, head=True))
+    return estimate_new(recipe, vocabulary=len(SPECIALS) + len(words()), tokens=recipe["tokens"])

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, learned
-from cai_lightning.stages.shapes import make_shape
+from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.new_model import estimate_new, train_new
 from cai_lightning.text.artifacts import CausalLM
 
 
@@ -35,11 +35,8 @@ def run(
     Texts end with the end token and are cut into windows of at most `window` tokens; those of several readers, and
     equal ones, all count. `counts.json` holds texts, windows and tokens. Raises ValueError where there is no text.
     """
-    from cai_lightning.learning.sft import SFTModule
-    from cai_lightning.models.causal import new_llama, pad_id, save_causal
     from cai_lightning.models.tokenizers import bpe
     from cai_lightning.stages.reading import write_counts
-    from cai_lightning.stages.training import batches_of, train
 
     documents = [text for reading in texts for text in getattr(reading, "rows", reading)]
     if not documents:
@@ -48,22 +45,22 @@ def run(
     rows = _windows(documents, tokenizer, window)
     tokens = sum(len(row.ids) for row in rows)
     write_counts(out, {"texts": len(documents), "windows": len(rows), "tokens": tokens, "vocabulary": len(tokenizer)})
-    model = new_llama(
-        vocab_size=len(tokenizer),
+    train_new(
+        out,
+        tokenizer,
+        rows,
         hidden_size=hidden_size,
         layers=layers,
         heads=heads,
         intermediate_size=intermediate_size,
         max_positions=max_positions,
-        tie=True,
-        pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
+        data=data,
+        fit=fit,
+        optimizer=optimizer,
+        schedule=schedule,
+        dtype=dtype,
         seed=seed,
     )
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
-    module = SFTModule(model, optimizer=optimizer, schedule=schedule)
-    train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
-    save_causal(model, tokenizer, out, dtype=dtype)
     return out
 
 
@@ -81,16 +78,4 @@ def _windows(documents: list[str], tokenizer: Any, window: int) -> list[Any]:
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Nothing is known of texts before they are read, and of the tokenizer only how large it may become."""
-    shape = make_shape(
-        hidden_size=recipe["hidden_size"],
-        layers=recipe["layers"],
-        heads=recipe["heads"],
-        kv_heads=recipe["heads"],
-        head_dim=recipe["hidden_size"] // recipe["heads"],
-        intermediate_size=recipe["intermediate_size"],
-        vocab_size=recipe["vocabulary"],
-        tied=True,
-        qkv_bias=False,
-    )
-    made = Estimate(None, math.nan, math.nan, shape=shape)
-    return made._replace(memory=learned(recipe, made, head=True))
+    return estimate_new(recipe, vocabulary=recipe["vocabulary"], tokens=math.nan)

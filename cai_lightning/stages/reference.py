@@ -30,8 +30,8 @@ def run(
 
     from cai_lightning.data.pairs import reference_rows
     from cai_lightning.models.causal import load_causal
+    from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
-    from cai_lightning.stages.checks import fits
     from cai_lightning.stages.session import autocast, device, prepare, progress
     from cai_lightning.text.chunks import in_chunks
 

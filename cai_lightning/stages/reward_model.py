@@ -44,9 +44,10 @@ def run(
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.reward_model import RewardModule
     from cai_lightning.models.causal import pad_id
+    from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
     from cai_lightning.models.reward import reward_from_causal, save_reward
-    from cai_lightning.stages.checks import fits, scores_as_saved, supervision
+    from cai_lightning.stages.checks import scores_as_saved, supervision
     from cai_lightning.stages.mixture import mixed_labels
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.session import prepare

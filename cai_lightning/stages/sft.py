@@ -57,8 +57,9 @@ def run(
     from cai_lightning.data.sft import sft_rows
     from cai_lightning.learning.sft import SFTModule
     from cai_lightning.models.causal import load_causal, pad_id, save_trained
+    from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
-    from cai_lightning.stages.checks import fits, supervision
+    from cai_lightning.stages.checks import supervision
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.sampling import sampled_counts
     from cai_lightning.stages.session import prepare

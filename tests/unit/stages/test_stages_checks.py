@@ -11,8 +11,9 @@ from transformers import LlamaConfig
 
 from cai_lightning.learning.losses import dpo_loss, ipo_loss
 from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
+from cai_lightning.models.engine import fits
 from cai_lightning.models.format import Format
-from cai_lightning.stages.checks import fits, starts_at_the_reference, supervision
+from cai_lightning.stages.checks import starts_at_the_reference, supervision
 
 BEGUN = SimpleNamespace(global_step=0)
 

@@ -107,13 +107,13 @@ def test_baseline_learns_words_and_counts_lengths(tmp_path: Path, make_label: Ca
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cai_lightning.data.tiny_model import bpe, llama
+    from cai_lightning.data.tiny_model import bpe, causal
 
     path = tmp_path_factory.mktemp("tiny")
     tokenizer = bpe(iter(TEXTS * 4), 300)
-    size = dict(hidden=16, layers=1, heads=2, context=256)
+    size = dict(hidden=16, layers=1, heads=2, kv_heads=2, context=256)
     ids = dict(end=tokenizer.eos_token_id, pad=tokenizer.pad_token_id, seed=0)
-    save_causal(llama(len(tokenizer), **size, **ids), tokenizer, path, dtype="float32")
+    save_causal(causal("llama", len(tokenizer), **size, **ids), tokenizer, path, dtype="float32")
     return path
 
 
