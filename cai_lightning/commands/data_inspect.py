@@ -125,13 +125,13 @@ def learned(rows: Sequence[Any], reader: Reader, max_tokens: int) -> tuple[list[
     if isinstance(rows[0], Label):
         pairs, counts = pair_rows(rows, None, reader.format, asked=reader.prompt, max_tokens=max_tokens)
         return [
-            (ids, [0.0] * pair.prompt_tokens + [1.0] * (len(ids) - pair.prompt_tokens))
+            ([*pair.prompt.tolist(), *reply.tolist()], [0.0] * len(pair.prompt) + [1.0] * len(reply))
             for pair in pairs
-            for ids in (pair.chosen_ids, pair.rejected_ids)
+            for reply in (pair.chosen, pair.rejected)
         ], counts
     examples = [(reader.prompt(asked(row)), reply) for row in rows for reply in _taught(row)]
     made, counts = sft_rows(examples, reader.format, max_tokens=max_tokens)
-    return [(row.ids, row.weights) for row in made], counts
+    return [(row.ids.tolist(), row.weights.tolist()) for row in made], counts
 
 
 def _taught(row: Any) -> list[str]:
@@ -141,8 +141,6 @@ def _taught(row: Any) -> list[str]:
 
 def first_fault(ready: Sequence[tuple[list[int], list[float]]], reader: Reader) -> str | None:
     """What the checks of a first batch find wrong with any row, or None."""
-    import torch
-
     from cai_lightning.learning.guards import check_supervision
 
     is_prompt: Callable[[list[int]], bool] = reader.format.opens
@@ -151,13 +149,7 @@ def first_fault(ready: Sequence[tuple[list[int], list[float]]], reader: Reader) 
         is_prompt = lambda ids: reader.format.tokenizer.decode(ids).endswith(marker)  # noqa: E731
     for number, (ids, weights) in enumerate(ready):
         try:
-            check_supervision(
-                torch.tensor([ids]),
-                torch.tensor([weights]),
-                bos=reader.format.begin,
-                eos=reader.format.end,
-                is_prompt=is_prompt,
-            )
+            check_supervision([(ids, weights)], bos=reader.format.begin, eos=reader.format.end, is_prompt=is_prompt)
         except ValueError as error:
             return str(error).replace("row 0 of the first batch", f"row {number}")
     return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cai_lightning.models.encoding import decode
-from cai_lightning.models.engine import CausalBackend
+from cai_lightning.models.engine import CausalBackend, drawer
 from cai_lightning.models.noise import row_key
-from cai_lightning.models.sampler import sample
 from cai_lightning.models.stopping import StopStrings
 from cai_lightning.text.backends import Request, Sampling
 
@@ -41,15 +40,17 @@ def stream(backend: CausalBackend, request: Request, sampling: Sampling, show: C
         show(settled[len(shown) :])
         shown = max(shown, settled, key=len)
 
-    done = sample(
+    longest = len(found[0]) + sampling.max_new_tokens
+    done = drawer(backend.model, backend.route, longest)(
         backend.model,
         [found[0]],
         row_keys=[row_key(request.row)],
         seed=sampling.seed,
-        temperature=sampling.temperature,
+        temperatures=sampling.temperature,
         max_new_tokens=sampling.max_new_tokens,
         eos=backend.eos,
         stop=stop,
+        slots=1,
         on_token=lambda _, id: advance(id),
     )[0]
     whole = words(done.ids)

@@ -1,71 +1,82 @@
-"""Which rows make a batch, how long a row may be, and a loader whose order depends on (seed, epoch) alone.
+"""Which rows make a batch, and a loader whose order depends on (seed, epoch) alone.
 
-Batches hold rows of similar length up to a budget of tokens. Their number is the same in every epoch, which step-wise
-schedules rely on.
+A batch holds rows up to a budget of tokens, without pads. The number of batches is the same in every epoch, which
+step-wise schedules rely on.
 """
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Batch = TypeVar("Batch")
 
 
-def rounded(length: int, multiple: int) -> int:
-    """The length after padding, in tokens: few distinct shapes keep memory and kernels reusable."""
-    return -(-length // multiple) * multiple
+class Plan(Protocol):
+    """Row lengths in tokens -> batches of row numbers in training order, each within `batch_tokens`."""
+
+    def __call__(self, lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]: ...
 
 
 def length_buckets(
     lengths: Sequence[int], *, batch_tokens: int, multiple: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Batches of row numbers in training order; rows x padded length stays within `batch_tokens`.
+    """Batches of rows of similar length, shortest first in each: equal neighbours are attended to in one call.
 
-    Rows of one padded length are mixed anew each epoch, and so is the order of the batches. Raises ValueError where a
-    single row exceeds the budget.
+    Rows whose lengths round up to one multiple of `multiple` are mixed anew each epoch, and so is the order of the
+    batches. Raises ValueError where a single row exceeds the budget.
     """
-    padded = [rounded(length, multiple) for length in lengths]
-    if padded and max(padded) > batch_tokens:
-        row = padded.index(max(padded))
-        raise ValueError(
-            f"row {row} has {lengths[row]} tokens, {padded[row]} with padding, but batch_tokens is {batch_tokens}: "
-            "raise batch_tokens or lower max_tokens"
-        )
-    rng = random.Random(f"{seed}/{epoch}")
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    # A stable sort by padded length alone: the cuts below, hence the number of batches, are then the same every epoch.
-    order.sort(key=lambda row: padded[row])
+    order, rng = _mixed(lengths, batch_tokens, seed, epoch)
+    rounded = [-(-length // multiple) for length in lengths]
+    order.sort(key=lambda row: rounded[row])
+    # The cuts go by rounded lengths alone, so that they, hence the number of batches, are the same every epoch.
     batches: list[list[int]] = []
     for row in order:
-        if batches and padded[row] * (len(batches[-1]) + 1) <= batch_tokens:
+        if batches and min(rounded[row] * multiple, batch_tokens) * (len(batches[-1]) + 1) <= batch_tokens:
             batches[-1].append(row)
         else:
             batches.append([row])
     rng.shuffle(batches)
+    return [sorted(batch, key=lambda row: lengths[row]) for batch in batches]
+
+
+def best_fit(lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
+    """As few batches as best-fit decreasing finds, each nearly full: rows of all lengths together.
+
+    Rows of one length are mixed anew each epoch, and so is the order of the batches. Raises ValueError where a single
+    row exceeds the budget.
+    """
+    order, rng = _mixed(lengths, batch_tokens, seed, epoch)
+    order.sort(key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # room left and number of each batch, least room first
+    for row in order:
+        at = bisect.bisect_left(rooms, (lengths[row], -1))
+        if at == len(rooms):
+            batches.append([])
+            room, number = batch_tokens, len(batches) - 1
+        else:
+            room, number = rooms.pop(at)
+        batches[number].append(row)
+        bisect.insort(rooms, (room - lengths[row], number))
+    rng.shuffle(batches)
     return batches
 
 
-def bucketed_loader(
-    lengths: Sequence[int],
-    mass: Sequence[float],
-    collate: Callable[[list[int], float], Batch],
-    *,
-    batch_tokens: int,
-    multiple: int,
-    accumulate: int,
-    seed: int,
-) -> BatchLoader[Batch]:
-    """A loader over `length_buckets` of the rows; `mass` is what each row weighs in the loss."""
-
-    def plan(epoch: int) -> list[list[int]]:
-        return length_buckets(lengths, batch_tokens=batch_tokens, multiple=multiple, seed=seed, epoch=epoch)
-
-    return BatchLoader(plan, collate, mass, accumulate=accumulate)
+def _mixed(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: int) -> tuple[list[int], random.Random]:
+    if len(lengths) and (longest := max(lengths)) > batch_tokens:
+        raise ValueError(
+            f"row {list(lengths).index(longest)} has {longest} tokens, but batch_tokens is {batch_tokens}: raise "
+            "batch_tokens or lower max_tokens"
+        )
+    rng = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    return order, rng
 
 
 class BatchLoader(Generic[Batch]):

@@ -5,43 +5,75 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, overload
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai_lightning.data.batching import BatchLoader, bucketed_loader, length_buckets
-from cai_lightning.models.causal import evaluating, pad_id
+from cai_lightning.data.batching import BatchLoader, Plan
+from cai_lightning.data.ragged import Ragged, id_type
+from cai_lightning.models.causal import evaluating
 from cai_lightning.models.format import Format
-from cai_lightning.models.logprobs import pad_rows, response_logprobs
+from cai_lightning.models.logprobs import branch_logprobs
+from cai_lightning.models.packing import Packed, Route, Tree, pack
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import Label, Reference
 
+TOGETHER = 1000  # labels that are encoded at once
+
 
 class PairRow(NamedTuple):
-    """Prompt and reply as ids, twice; `id` is the label's. The references are summed log-probabilities in nats."""
+    """A prompt and its two replies as ids; `id` is the label's. The references are summed log-probabilities in nats."""
 
     id: str
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-    prompt_tokens: int
+    prompt: Any
+    chosen: Any
+    rejected: Any
     p_chosen: float
     weight: float
     reference_chosen: float | None
     reference_rejected: float | None
 
 
+class PairRows(Sequence[PairRow]):
+    """Rows whose tokens lie in a file."""
+
+    def __init__(self, vocabulary: int, *, folder: Path | None = None) -> None:
+        self._ids = Ragged(id_type(vocabulary), folder=folder)
+        self._rest: list[tuple[str, float, float, float | None, float | None]] = []
+
+    def append(self, row: PairRow) -> None:
+        """Adds one row."""
+        self._ids.extend((row.prompt, row.chosen, row.rejected))
+        self._rest.append((row.id, *row[4:]))
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    @overload
+    def __getitem__(self, number: int) -> PairRow: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[PairRow]: ...
+    def __getitem__(self, number: int | slice) -> PairRow | Sequence[PairRow]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        id, p_chosen, weight, *references = self._rest[number]
+        prompt, chosen, rejected = self._ids[3 * number : 3 * number + 3]
+        return PairRow(id, prompt, chosen, rejected, p_chosen, weight, *references)
+
+
 class PairBatch(NamedTuple):
-    """B pairs as 2B right-padded rows, the chosen ones first; `mask` marks reply tokens.
+    """B pairs packed: branch 2i is the chosen reply of pair i, branch 2i + 1 the rejected one.
 
     `divisor` is what the weighted sum over pairs is to be divided by, `rows` the pairs' numbers in the data.
     """
 
-    input_ids: Tensor
-    mask: Tensor
+    packed: Packed
     p_chosen: Tensor
     weight: Tensor
     reference_chosen: Tensor | None
@@ -57,35 +89,38 @@ def pair_rows(
     *,
     asked: Callable[[Dialogue], Prompt],
     max_tokens: int,
-) -> tuple[list[PairRow], dict[str, int]]:
+    folder: Path | None = None,
+) -> tuple[PairRows, dict[str, int]]:
     """Token rows of the labels, the likelier reply as `chosen`, and what happened to the labels.
 
     `asked` is the dialogue as a prompt: itself, or what a reward model reads for it. Equal replies say nothing and
     are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share one prompt; where it is
     too long it loses its beginning ("prompt_cut", see `Format.fitted`), and where a reply alone is too long the pair is
     left out ("too_long"). A reply that the label says has not ended is learned without end token; "no_end" counts
-    pairs with such a one. Raises ValueError where a label has no reference.
+    pairs with such a one. The tokens lie in a file in `folder`. Raises ValueError where a label has no reference.
     """
-    prompts = [asked(label.prompt.dialogue) for label in labels]
-    replies = format.reply_ids(
-        [reply for label in labels for reply in (label.a, label.b)],
-        ended=[end for label in labels for end in label.ended],
-    )
-    rows: list[PairRow] = []
+    rows = PairRows(len(format.tokenizer), folder=folder)
     counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0, no_end=0)
-    encoded = zip(labels, prompts, format.prompt_ids(prompts), replies[::2], replies[1::2], strict=True)
-    for label, whole, ids, a, b in encoded:
-        found = format.fitted(whole, max_tokens - max(len(a), len(b)), inside=True, ids=ids)
-        same = label.a == label.b or a == b
-        if label.weight <= 0 or same or found is None:
-            reason = "weightless" if label.weight <= 0 else "identical" if same else "too_long"
-            counts[reason] += 1
-            continue
-        prompt, cut = found
-        counts["kept"] += 1
-        counts["prompt_cut"] += cut
-        counts["no_end"] += label.ended != (True, True)
-        rows.append(_row(label, prompt, a, b, _reference(label, references)))
+    for first in range(0, len(labels), TOGETHER):
+        part = labels[first : first + TOGETHER]
+        prompts = [asked(label.prompt.dialogue) for label in part]
+        replies = format.reply_ids(
+            [reply for label in part for reply in (label.a, label.b)],
+            ended=[end for label in part for end in label.ended],
+        )
+        encoded = zip(part, prompts, format.prompt_ids(prompts), replies[::2], replies[1::2], strict=True)
+        for label, whole, ids, a, b in encoded:
+            found = format.fitted(whole, max_tokens - max(len(a), len(b)), inside=True, ids=ids)
+            same = label.a == label.b or a == b
+            if label.weight <= 0 or same or found is None:
+                reason = "weightless" if label.weight <= 0 else "identical" if same else "too_long"
+                counts[reason] += 1
+                continue
+            prompt, cut = found
+            counts["kept"] += 1
+            counts["prompt_cut"] += cut
+            counts["no_end"] += label.ended != (True, True)
+            rows.append(_row(label, prompt, a, b, _reference(label, references)))
     return rows, dict(counts)
 
 
@@ -114,9 +149,9 @@ def _row(
     reference_chosen, reference_rejected = reference if a_chosen else reference[::-1]
     return PairRow(
         id=label.id,
-        chosen_ids=prompt + chosen,
-        rejected_ids=prompt + rejected,
-        prompt_tokens=len(prompt),
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
         p_chosen=label.p_a if a_chosen else 1 - label.p_a,
         weight=label.weight,
         reference_chosen=reference_chosen,
@@ -125,25 +160,30 @@ def _row(
 
 
 class PairData(LightningDataModule):  # type: ignore[misc]
-    """Serves pairs in length-bucketed batches; both replies of a pair count towards `batch_tokens`."""
+    """Serves pairs in packed batches of at most `batch_tokens` tokens, as `plan` divides them.
+
+    With `share` the replies of a pair have one prompt between them; without it each is a text of its own.
+    """
 
     def __init__(
         self,
         train: Sequence[PairRow],
         validation: Sequence[PairRow],
         *,
-        pad: int,
+        plan: Plan,
         batch_tokens: int,
-        multiple: int,
         accumulate: int,
+        share: bool,
+        route: Route,
         seed: int,
     ) -> None:
         super().__init__()
         self._train = train
         self._validation = validation
         self._accumulate = accumulate
-        self._collate = partial(collate_pairs, pad=pad, multiple=multiple)
-        self._loader = partial(bucketed_loader, batch_tokens=batch_tokens // 2, multiple=multiple, seed=seed)
+        self._share = share
+        self._route: Route = route
+        self._plan = partial(plan, batch_tokens=batch_tokens, seed=seed)
 
     def train_dataloader(self) -> BatchLoader[PairBatch]:
         """The training batches; a divisor spans an accumulation window."""
@@ -154,23 +194,29 @@ class PairData(LightningDataModule):  # type: ignore[misc]
         return [self._batches(self._validation, 1)] if self._validation else []
 
     def _batches(self, rows: Sequence[PairRow], accumulate: int) -> BatchLoader[PairBatch]:
-        lengths = [max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows]
+        lengths = pair_lengths(rows, share=self._share)
         mass = [row.weight for row in rows]
-        return self._loader(lengths, mass, partial(self._collate, rows), accumulate=accumulate)
+        collate = partial(collate_pairs, rows, share=self._share, route=self._route)
+        return BatchLoader(lambda epoch: self._plan(lengths, epoch=epoch), collate, mass, accumulate=accumulate)
 
 
-def collate_pairs(rows: Sequence[PairRow], chosen: list[int], divisor: float, *, pad: int, multiple: int) -> PairBatch:
-    """The batch of the pairs numbered `chosen`, padded on the right to a multiple of `multiple` tokens."""
-    pairs = [rows[i] for i in chosen]
-    ids = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
-    input_ids = pad_rows(ids, pad, multiple)
-    # From lengths, never from ids: pad and end token may be the same.
-    lengths = torch.tensor([len(row) for row in ids])
-    starts = torch.tensor([pair.prompt_tokens for pair in pairs] * 2)
-    place = torch.arange(input_ids.shape[1])
+def pair_lengths(rows: Sequence[PairRow], *, share: bool) -> list[int]:
+    """The tokens of each pair: those of its prompt once where it is shared, else twice."""
+    times = 1 if share else 2
+    return [times * len(row.prompt) + len(row.chosen) + len(row.rejected) for row in rows]
+
+
+def collate_pairs(
+    rows: Sequence[PairRow], chosen: list[int], divisor: float, *, share: bool, route: Route
+) -> PairBatch:
+    """The batch of the pairs numbered `chosen`, in this order."""
+    pairs = [rows[number] for number in chosen]
+    both = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
+    trees = [Tree(prompt, replies) for prompt, replies in both]
+    if not share:
+        trees = [Tree(prompt, (reply,)) for prompt, replies in both for reply in replies]
     return PairBatch(
-        input_ids=input_ids,
-        mask=(place >= starts[:, None]) & (place < lengths[:, None]),
+        packed=pack(trees, route=route),
         p_chosen=torch.tensor([pair.p_chosen for pair in pairs]),
         weight=torch.tensor([pair.weight for pair in pairs]),
         reference_chosen=_column([pair.reference_chosen for pair in pairs]),
@@ -192,20 +238,20 @@ def reference_rows(
     format: Format,
     *,
     max_tokens: int,
+    plan: Plan,
     batch_tokens: int,
-    multiple: int,
+    share: bool,
+    route: Route,
 ) -> tuple[list[Reference], dict[str, int]]:
     """Both replies' log-probabilities, end token included, of every label that `pair_rows` keeps; and its counts."""
     rows, counts = pair_rows(labels, None, format, asked=as_asked, max_tokens=max_tokens)
-    lengths = [max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows]
-    plan = length_buckets(lengths, batch_tokens=batch_tokens // 2, multiple=multiple, seed=0, epoch=0)
+    batches = plan(pair_lengths(rows, share=share), batch_tokens=batch_tokens, seed=0, epoch=0)
     logps: dict[str, tuple[float, float]] = {}
     with evaluating(model):
-        for numbers in plan:
-            batch = collate_pairs(rows, numbers, 1.0, pad=pad_id(format.tokenizer), multiple=multiple)
-            ids, mask = batch.input_ids.to(model.device), batch.mask.to(model.device)
-            chosen, rejected = response_logprobs(model, ids, mask, temperature=1.0).sum(1).chunk(2)
-            pairs = zip(chosen.tolist(), rejected.tolist(), strict=True)
+        for numbers in batches:
+            packed = collate_pairs(rows, numbers, 1.0, share=share, route=route).packed.to(model.device)
+            values = branch_logprobs(model, packed, temperature=1.0).tolist()
+            pairs = zip(values[::2], values[1::2], strict=True)
             logps.update(zip((rows[number].id for number in numbers), pairs, strict=True))
     kept = [(label, logps[label.id]) for label in labels if label.id in logps]
     return [

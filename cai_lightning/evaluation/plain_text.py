@@ -15,9 +15,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate
-from cai_lightning.models.causal import evaluating, pad_id
+from cai_lightning.models.causal import evaluating
 from cai_lightning.models.encoding import decode, prompts_ids
-from cai_lightning.models.logprobs import pad_rows, response_logprobs
+from cai_lightning.models.logprobs import branch_logprobs
+from cai_lightning.models.packing import Tree, pack
 
 
 class Loss(NamedTuple):
@@ -79,12 +80,12 @@ def document_losses(
     with evaluating(model):
         for at in range(0, len(cut), batch_size):
             part = cut[at : at + batch_size]
-            ids = pad_rows([rows[number][window.start : window.end] for number, window in part], pad_id(tokenizer), 1)
-            mask = torch.zeros(ids.shape, dtype=torch.bool)
-            for row, (_, window) in enumerate(part):
-                mask[row, window.scored - window.start : window.end - window.start] = True
-            found = response_logprobs(model, ids.to(model.device), mask.to(model.device), temperature=1.0)
-            np.add.at(nats, [number for number, _ in part], -found.double().sum(1).cpu().numpy())
+            read = [
+                Tree(rows[number][window.start : window.scored], [rows[number][window.scored : window.end]])
+                for number, window in part
+            ]
+            found = branch_logprobs(model, pack(read).to(model.device), temperature=1.0)
+            np.add.at(nats, [number for number, _ in part], -found.double().cpu().numpy())
     begins = bool(rows) and len(prompts_ids(tokenizer, [""])[0]) == 1
     return [
         Loss(float(lost), max(len(ids) - 1, 0), len((text if begins else decode(tokenizer, ids[1:])).encode()))

@@ -6,23 +6,25 @@ from typing import Protocol
 
 from torch import Tensor
 
+from cai_lightning.models.packing import Packed
+
 
 class TokenBatch(Protocol):
-    """Right-padded ids and loss weights [row, token]; the summed loss is divided by `divisor`."""
+    """Packed texts, the places of the tokens that are learned and their weights; `divisor` divides the summed loss."""
 
-    input_ids: Tensor
+    packed: Packed
+    targets: Tensor
     weights: Tensor
     divisor: Tensor
 
 
 class PairBatch(Protocol):
-    """B pairs as 2B right-padded rows, the chosen ones first; B labels, weights and reference log-probabilities.
+    """B pairs packed, branch 2i the chosen and 2i + 1 the rejected reply; labels, weights, reference log-probabilities.
 
-    `mask` marks reply tokens. The weighted sum over pairs is divided by `divisor`.
+    The weighted sum over pairs is divided by `divisor`.
     """
 
-    input_ids: Tensor
-    mask: Tensor
+    packed: Packed
     p_chosen: Tensor
     weight: Tensor
     reference_chosen: Tensor | None

@@ -6,7 +6,7 @@ Callbacks here observe and stop; they compute nothing that a loss needs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -105,8 +105,7 @@ class FirstLoss(Callback):  # type: ignore[misc]
 
 
 def check_supervision(
-    input_ids: Tensor,
-    weights: Tensor,
+    rows: Iterable[tuple[Sequence[int], Sequence[float]]],
     *,
     bos: int | None,
     eos: int,
@@ -115,14 +114,15 @@ def check_supervision(
 ) -> None:
     """Raises ValueError unless every row is a prompt that is only read, then a reply that is learned to its end.
 
-    Ids and weights are [row, token]. The supervised tokens are one run, whose last and only its last is `eos`; the ids
-    before it satisfy `is_prompt` (say, they decode to a text that ends in "\n\nAssistant:"). `bos` is the id that
-    prompts begin with, None where they begin with none: no row has it twice in a row (a template may write one before
+    A row is its ids and the weight of each. The supervised tokens are one run, whose last and only its last is `eos`;
+    the ids before it satisfy `is_prompt` (say, they decode to a text that ends in "\n\nAssistant:"). `bos` is the id
+    that prompts begin with, None where they begin with none: no row has it twice in a row (a template may write one
+    before
     each turn), and some row begins with it (a prompt that is cut in the middle of its only turn does not). Without
     `every_end` a reply may lack its `eos`: it had not ended.
     """
-    rows = list(zip(input_ids.tolist(), weights.tolist(), strict=True))
-    for number, (ids, weight) in enumerate(rows):
+    read = [(list(ids), list(weight)) for ids, weight in rows]
+    for number, (ids, weight) in enumerate(read):
         name = f"row {number} of the first batch"
         supervised = [place for place, value in enumerate(weight) if value > 0]
         if not supervised:
@@ -139,5 +139,5 @@ def check_supervision(
         if not is_prompt(ids[:first]):
             raise ValueError(f"{name}: what stands before the reply is not a prompt")
     # a token that ends replies too says nothing of how texts begin
-    if bos not in (None, eos) and not any(ids[0] == bos for ids, _ in rows):
+    if bos not in (None, eos) and not any(ids[0] == bos for ids, _ in read):
         raise ValueError(f"no row of the first batch begins with the start token ({bos}) that this model's texts have")

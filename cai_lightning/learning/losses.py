@@ -56,7 +56,7 @@ def weighted_mean(x: Row, weight: Row) -> Scalar:
     return (x * weight).sum() / weight.sum()
 
 
-def weighted_nll(logps: Steps, weights: Steps, divisor: Scalar) -> Scalar:
+def weighted_nll(logps: Values, weights: Values, divisor: Scalar) -> Scalar:
     """The weighted sum of token losses over `divisor`, in nats; with divisor = total weight, the mean per token.
 
     The divisor is an argument because gradient accumulation must divide by the weight of the whole window.

@@ -7,21 +7,22 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.losses import ppo_policy_loss, ppo_value_loss
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
-from cai_lightning.models.logprobs import head, hidden_states, place
+from cai_lightning.models.attention import hidden_states
+from cai_lightning.models.logprobs import chosen_logprobs, entropies, logits_of, place
+from cai_lightning.models.packing import Packed, places
 
 
 class RolloutBatch(NamedTuple):
-    """Collected rows [row, token], right-padded, and what PPO needs of every step [row, step].
+    """Collected replies, the branches of a packed row, and what PPO needs of every step [reply, step].
 
-    Step t is the choice of token t + 1; `mask` marks the steps that chose a reply token.
+    A step is the choice of a reply token; `mask` marks those that a reply has.
     """
 
-    input_ids: Tensor
+    packed: Packed
     mask: Tensor
     old_logps: Tensor
     old_values: Tensor
@@ -57,29 +58,29 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         self._optimizer = optimizer
         self._schedule = schedule
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (nats, at the sampling temperature) and values of the masked steps; 0 at the others."""
-        logits, values = self._logits_and_values(input_ids, mask)
-        logps = -functional.cross_entropy(logits, input_ids[:, 1:][mask], reduction="none")
-        return place(logps, mask), place(values, mask)
+    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (nats, at the sampling temperature) and values of the steps of all replies, in a row."""
+        logits, ids, values = self._read(packed)
+        return chosen_logprobs(logits, ids), values
 
-    def forward_with_entropy(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` gives, and the entropy in nats of each masked step's distribution."""
-        logits, values = self._logits_and_values(input_ids, mask)
-        logps = -functional.cross_entropy(logits, input_ids[:, 1:][mask], reduction="none")
-        every = functional.log_softmax(logits, dim=-1)
-        return place(logps, mask), place(values, mask), place(-(every.exp() * every).sum(-1), mask)
+    def forward_with_entropy(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` gives, and the entropy in nats of each step's distribution."""
+        logits, ids, values = self._read(packed)
+        return chosen_logprobs(logits, ids), values, entropies(logits)
 
-    def _logits_and_values(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        states = hidden_states(self.policy, input_ids)[:, :-1][mask]
+    def _read(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, ids and values of the steps."""
+        targets = places(packed).to(packed.ids.device)
+        states = hidden_states(self.policy, packed)
         # Values are sums of many small terms: bfloat16 would round away what advantages are made of.
         with torch.autocast(states.device.type, enabled=False):
-            values = self.value_head(states.float())[:, 0]
-        return head(self.policy, states) / self._temperature, values
+            values = self.value_head(states[packed.previous[targets]].float())[:, 0]
+        logits = logits_of(self.policy, packed, targets, states, temperature=self._temperature)
+        return logits, packed.ids[targets], values
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Policy loss plus `vf_coef` times value loss, each a mean over the minibatch's reply tokens."""
-        logps, values = self(batch.input_ids, batch.mask)
+        logps, values = (place(steps, batch.mask) for steps in self(batch.packed))
         policy = ppo_policy_loss(logps, batch.old_logps, batch.advantages, batch.mask, clip_range=self._clip_range)
         value = ppo_value_loss(values, batch.old_values, batch.returns, batch.mask, value_clip=self._value_clip)
         metrics = {"loss/policy_avg": policy.loss.detach(), "loss/value_avg": value.loss.detach()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -12,7 +13,7 @@ from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.models.logprobs import response_logprobs
+from cai_lightning.models.logprobs import branch_logprobs
 
 
 class PreferenceModule(Shardable):  # type: ignore[misc]
@@ -49,15 +50,14 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         return configured(self, self._optimizer, self._schedule, steps)
 
     def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        logps = response_logprobs(self.policy, batch.input_ids, batch.mask, temperature=1.0).sum(1)
-        chosen, rejected = logps.chunk(2)
-        lengths_chosen, lengths_rejected = batch.mask.sum(1).chunk(2)
+        logps = branch_logprobs(self.policy, batch.packed, temperature=1.0)
+        lengths = torch.diff(batch.packed.branches)[:, 0].to(logps.device)
         output = self._loss(
             PreferenceInput(
-                policy_chosen=chosen,
-                policy_rejected=rejected,
-                lengths_chosen=lengths_chosen,
-                lengths_rejected=lengths_rejected,
+                policy_chosen=logps[::2],
+                policy_rejected=logps[1::2],
+                lengths_chosen=lengths[::2],
+                lengths_rejected=lengths[1::2],
                 reference_chosen=batch.reference_chosen,
                 reference_rejected=batch.reference_rejected,
                 p_chosen=batch.p_chosen,

@@ -16,7 +16,7 @@ from cai_lightning.learning.processes import Shardable
 class RewardModule(Shardable):  # type: ignore[misc]
     """Fits rewards to soft labels under a Bradley-Terry model; rewards are in nats of log-odds.
 
-    `model(input_ids, mask)` gives one reward a row. `centre_coef` times the mean of (chosen + rejected) squared
+    `model(packed)` gives one reward a branch. `centre_coef` times the mean of (chosen + rejected) squared
     holds the free constant of the rewards near zero (Eisenstein et al. 2023, "Helping or Herding", eq. 2).
     """
 
@@ -51,8 +51,8 @@ class RewardModule(Shardable):  # type: ignore[misc]
         return configured(self, self._optimizer, self._schedule, steps)
 
     def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        rewards = self.model(batch.input_ids, batch.mask).float()
-        chosen, rejected = rewards.chunk(2)
+        rewards = self.model(batch.packed).float()
+        chosen, rejected = rewards[::2], rewards[1::2]
         margin = chosen - rejected
         preference = bradley_terry_loss(margin, batch.p_chosen, batch.weight)
         loss = preference + self._centre_coef * weighted_mean((chosen + rejected) ** 2, batch.weight)

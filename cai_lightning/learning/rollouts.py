@@ -20,12 +20,14 @@ from transformers import PreTrainedTokenizerBase
 from cai_lightning.learning.advantages import gae, k1, k3, per_token_rewards, whiten
 from cai_lightning.learning.losses import masked_mean
 from cai_lightning.learning.ppo import PPOModule, RolloutBatch
-from cai_lightning.models.causal import eos_ids, evaluating, pad_id
+from cai_lightning.models.causal import eos_ids, evaluating
 from cai_lightning.models.encoding import decode
+from cai_lightning.models.engine import drawer
 from cai_lightning.models.format import Format
-from cai_lightning.models.logprobs import pad_rows
+from cai_lightning.models.logprobs import place
 from cai_lightning.models.noise import row_key
-from cai_lightning.models.sampler import Sampled, sample
+from cai_lightning.models.packing import Packed, Route, Tree, pack
+from cai_lightning.models.sampler import Sampled
 from cai_lightning.text.dialogue import Dialogue
 
 
@@ -48,8 +50,8 @@ class KLControl(Protocol):
 def draw(prompts: int, count: int, *, seed: int, iteration: int) -> list[int]:
     """The prompt numbers of an iteration: shuffled passes over all prompts, cut into pieces of `count`."""
     picked: list[int] = []
-    for place in range(iteration * count, (iteration + 1) * count):
-        lap, at = divmod(place, prompts)
+    for number in range(iteration * count, (iteration + 1) * count):
+        lap, at = divmod(number, prompts)
         if not picked or at == 0:
             order = random.Random(f"{seed}/{lap}").sample(range(prompts), prompts)
         picked.append(order[at])
@@ -60,8 +62,8 @@ def draw(prompts: int, count: int, *, seed: int, iteration: int) -> list[int]:
 class Collector:
     """Collects one iteration's rollouts from the policy of `module`.
 
-    `reference(input_ids, mask)` gives the reference's log-probabilities [row, step] of the tokens that a [row, token]
-    mask marks, at the same temperature. `score(dialogues, replies)` reads words. A score then goes through
+    Each prompt drawn gets `samples` replies. `reference(packed)` gives the reference's log-probabilities of the tokens
+    of all branches, at the same temperature. `score(dialogues, replies)` reads words. A score then goes through
     `transform`, loses `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`.
     `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound memory.
 
@@ -70,7 +72,7 @@ class Collector:
     """
 
     module: PPOModule
-    reference: Callable[[Tensor, Tensor], Tensor]
+    reference: Callable[[Packed], Tensor]
     prompts: Sequence[RolloutPrompt]
     tokenizer: PreTrainedTokenizerBase
     score: Callable[[list[Dialogue], list[str]], list[float]]
@@ -79,9 +81,10 @@ class Collector:
     kl: KLControl
     observe: Callable[[int, list[RolloutPrompt], list[str], list[float]], None]
     rollouts: int
+    samples: int
     sample_rows: int
     forward_rows: int
-    multiple: int
+    route: Route
     max_new_tokens: int
     temperature: float
     missing_eos_penalty: float
@@ -90,10 +93,10 @@ class Collector:
     seed: int
     history: list[dict[str, float]] = field(default_factory=list, init=False)
 
-    def __call__(self, iteration: int) -> RolloutBatch:
+    def __call__(self, iteration: int) -> Rollouts:
         """The rollouts of iteration `iteration` (from 0); their figures go to the loggers and to `history`."""
-        drawn = draw(len(self.prompts), self.rollouts, seed=self.seed, iteration=iteration)
-        prompts = [self.prompts[number] for number in drawn]
+        drawn = draw(len(self.prompts), self.rollouts // self.samples, seed=self.seed, iteration=iteration)
+        prompts = [self.prompts[number] for number in drawn for _ in range(self.samples)]
         with torch.no_grad(), evaluating(self.module):
             with self.module.trainer.precision_plugin.forward_context():
                 sampled = self._sample(prompts, iteration)
@@ -102,61 +105,55 @@ class Collector:
             scores = self.score([prompt.dialogue for prompt in prompts], replies)
             _check_scores(prompts, scores)
             self.observe(iteration, prompts, replies, scores)
-            batch, stats = self._advantages(steps, torch.tensor(scores), sampled)
+            trees = trees_of(prompts, sampled, self.samples)
+            collected, stats = self._advantages(trees, steps, torch.tensor(scores), sampled)
         stats["episode"] = float((iteration + 1) * self.rollouts)
         self.history.append(stats)
         for logger in self.module.trainer.loggers:
             logger.log_metrics(stats, step=self.module.trainer.global_step)
-        return batch
+        return collected
 
     def _sample(self, prompts: list[RolloutPrompt], iteration: int) -> list[Sampled]:
         policy = self.module.policy
         eos = eos_ids(self.tokenizer, policy)
         keys = [row_key(f"ppo/{iteration}/{row}") for row in range(len(prompts))]
-        # Neighbours of one length need no pads.
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row].ids))
-        sampled: dict[int, Sampled] = {}
-        for start in range(0, len(order), self.sample_rows):
-            rows = order[start : start + self.sample_rows]
-            out = sample(
-                policy,
-                [prompts[row].ids for row in rows],
-                row_keys=[keys[row] for row in rows],
-                seed=self.seed,
-                temperature=self.temperature,
-                max_new_tokens=self.max_new_tokens,
-                eos=eos,
-                stop=None,
-            )
-            sampled.update(zip(rows, out, strict=True))
-        return [sampled[row] for row in range(len(prompts))]
+        longest = max(len(prompt.ids) for prompt in prompts) + self.max_new_tokens
+        return drawer(policy, self.route, longest)(
+            policy,
+            [prompt.ids for prompt in prompts],
+            row_keys=keys,
+            seed=self.seed,
+            temperatures=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            eos=eos,
+            stop=None,
+            slots=self.sample_rows,
+        )
 
     def _replies(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> list[str]:
         format = Format(self.tokenizer)
         texts = [decode(self.tokenizer, row.ids) for row in sampled]
         return [format.reply(prompt.dialogue, text) for prompt, text in zip(prompts, texts, strict=True)]
 
-    def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> _Steps:
-        ids = [prompt.ids + row.ids for prompt, row in zip(prompts, sampled, strict=True)]
-        input_ids = pad_rows(ids, pad_id(self.tokenizer), self.multiple).to(self.module.device)
-        place = torch.arange(input_ids.shape[1])
-        starts = torch.tensor([len(prompt.ids) for prompt in prompts])[:, None]
-        ends = torch.tensor([len(row) for row in ids])[:, None]
-        mask = ((place >= starts) & (place < ends)).to(self.module.device)
-        steps = _Steps(input_ids, mask[:, 1:], *torch.zeros(4, len(ids), input_ids.shape[1] - 1, device=mask.device))
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        for start in range(0, len(order), self.forward_rows):
-            rows = torch.tensor(order[start : start + self.forward_rows], device=mask.device)
-            width = -(-len(ids[order[start : start + self.forward_rows][-1]]) // self.multiple) * self.multiple
-            part, part_mask = input_ids[rows, :width], mask[rows, :width]
-            found = self.module.forward_with_entropy(part, part_mask[:, 1:])
-            for whole, values in zip(steps[2:], (*found, self.reference(part, part_mask)), strict=True):
-                whole[rows, : width - 1] = values
+    def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> Steps:
+        trees = trees_of(prompts, sampled, self.samples)
+        device = self.module.device
+        mask = reply_mask([len(row.ids) for row in sampled]).to(device)
+        steps = Steps(mask, *torch.zeros(4, *mask.shape, device=device))
+        order = sorted(range(len(trees)), key=lambda number: len(trees[number].prompt))
+        together = max(1, self.forward_rows // self.samples)
+        for start in range(0, len(order), together):
+            numbers = order[start : start + together]
+            rows = torch.tensor(rows_of(numbers, self.samples), device=device)
+            packed = pack([trees[number] for number in numbers], route=self.route).to(device)
+            found = (*self.module.forward_with_entropy(packed), self.reference(packed))
+            for whole, values in zip(steps[1:], found, strict=True):
+                whole[rows] = place(values, mask[rows])
         return steps
 
     def _advantages(
-        self, steps: _Steps, scores: Tensor, sampled: list[Sampled]
-    ) -> tuple[RolloutBatch, dict[str, float]]:
+        self, trees: list[Tree], steps: Steps, scores: Tensor, sampled: list[Sampled]
+    ) -> tuple[Rollouts, dict[str, float]]:
         mask = steps.mask
         ended = torch.tensor([row.finish == "stop" for row in sampled])
         rewarded = self.transform(scores) - self.missing_eos_penalty * (~ended).float()
@@ -178,20 +175,46 @@ class Collector:
         }
         figures = {name: value.item() for name, value in stats.items()} | {"objective/kl_coef": self.kl.value}
         self.kl.update(figures["objective/kl"], len(sampled))
-        rows = torch.arange(len(sampled), device=mask.device)
-        white = whiten(advantages, mask)
-        return RolloutBatch(steps.input_ids, mask, steps.logps, steps.values, white, returns, rows), figures
+        return Rollouts(trees, mask, steps.logps, steps.values, whiten(advantages, mask), returns), figures
 
 
-class _Steps(NamedTuple):
-    """Ids [row, token]; mask and figures [row, step]."""
+class Steps(NamedTuple):
+    """Which steps replies have, and figures of them, [reply, step] all."""
 
-    input_ids: Tensor
     mask: Tensor
     logps: Tensor
     values: Tensor
     entropy: Tensor
     reference: Tensor
+
+
+class Rollouts(NamedTuple):
+    """An iteration's replies, several to a prompt one after the other, and what PPO needs of their steps."""
+
+    trees: list[Tree]
+    mask: Tensor
+    old_logps: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def trees_of(prompts: Sequence[RolloutPrompt], sampled: Sequence[Sampled], samples: int) -> list[Tree]:
+    """Each prompt once, with its replies as branches; the `samples` replies to a prompt are neighbours."""
+    return [
+        Tree(prompts[start].ids, [row.ids for row in sampled[start : start + samples]])
+        for start in range(0, len(prompts), samples)
+    ]
+
+
+def rows_of(trees: Sequence[int], samples: int) -> list[int]:
+    """The numbers of the replies of trees."""
+    return [tree * samples + branch for tree in trees for branch in range(samples)]
+
+
+def reply_mask(lengths: Sequence[int]) -> Tensor:
+    """Which steps [reply, step] there are."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 class RolloutLoader:
@@ -204,22 +227,26 @@ class RolloutLoader:
     def __init__(
         self,
         module: LightningModule,
-        collect: Callable[[int], RolloutBatch],
+        collect: Callable[[int], Rollouts],
         *,
         rollouts: int,
+        samples: int,
         minibatch: int,
         ppo_epochs: int,
-        multiple: int,
+        route: Route,
         seed: int,
     ) -> None:
-        if rollouts % minibatch:
-            raise ValueError(f"rollouts ({rollouts}) must be a multiple of minibatch ({minibatch})")
+        if rollouts % minibatch or minibatch % samples:
+            raise ValueError(
+                f"rollouts ({rollouts}) must be a multiple of minibatch ({minibatch}), and that of samples ({samples})"
+            )
         self._module = module
         self._collect = collect
         self._rollouts = rollouts
+        self._samples = samples
         self._minibatch = minibatch
         self._ppo_epochs = ppo_epochs
-        self._multiple = multiple
+        self._route: Route = route
         self._seed = seed
 
     def __len__(self) -> int:
@@ -227,21 +254,23 @@ class RolloutLoader:
 
     def __iter__(self) -> Iterator[RolloutBatch]:
         iteration = self._module.current_epoch
-        batch = self._collect(iteration)
+        collected = self._collect(iteration)
         rng = random.Random(f"{self._seed}/{iteration}")
+        prompts, together = len(collected.trees), self._minibatch // self._samples
         for _ in range(self._ppo_epochs):
-            order = rng.sample(range(self._rollouts), self._rollouts)
-            for start in range(0, self._rollouts, self._minibatch):
-                yield select(batch, order[start : start + self._minibatch], multiple=self._multiple)
+            order = rng.sample(range(prompts), prompts)
+            for start in range(0, prompts, together):
+                yield select(collected, order[start : start + together], samples=self._samples, route=self._route)
 
 
-def select(batch: RolloutBatch, rows: list[int], *, multiple: int) -> RolloutBatch:
-    """The rows so numbered, cut to the longest of them, rounded up to a multiple of `multiple` tokens."""
-    index = torch.tensor(rows, device=batch.mask.device)
-    last = int(batch.mask[index].any(0).nonzero().max()) + 2
-    width = min(-(-last // multiple) * multiple, batch.input_ids.shape[1])
-    cut = [whole[index, : width - 1] for whole in batch[1:-1]]
-    return RolloutBatch._make([batch.input_ids[index, :width], *cut, batch.rows[index]])
+def select(collected: Rollouts, trees: Sequence[int], *, samples: int, route: Route) -> RolloutBatch:
+    """The replies to the prompts so numbered, shortest prompts first, cut to the longest of them."""
+    chosen = sorted(trees, key=lambda number: len(collected.trees[number].prompt))
+    rows = torch.tensor(rows_of(chosen, samples), device=collected.mask.device)
+    width = int(collected.mask[rows].sum(1).max())
+    packed = pack([collected.trees[number] for number in chosen], route=route)
+    steps = [whole[rows, :width] for whole in collected[1:]]
+    return RolloutBatch._make((packed, *steps, rows))
 
 
 def _check_scores(prompts: list[RolloutPrompt], scores: list[float]) -> None:

@@ -12,7 +12,7 @@ from cai_lightning.learning.batches import TokenBatch
 from cai_lightning.learning.losses import weighted_nll
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.models.logprobs import response_logprobs
+from cai_lightning.models.logprobs import token_logprobs
 
 
 class SFTModule(Shardable):  # type: ignore[misc]
@@ -32,7 +32,7 @@ class SFTModule(Shardable):  # type: ignore[misc]
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:  # noqa: ARG002
         """Logs the mean loss over all validation tokens."""
-        mass = batch.weights[:, 1:].sum()
+        mass = batch.weights.sum()
         self.log("val/loss", self._losses(batch)[1], batch_size=max(1, int(mass)))
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -41,9 +41,8 @@ class SFTModule(Shardable):  # type: ignore[misc]
         return configured(self, self._optimizer, self._schedule, steps)
 
     def _losses(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        weights = batch.weights[:, 1:]
-        logps = response_logprobs(self.policy, batch.input_ids, batch.weights > 0, temperature=1.0)
-        loss = weighted_nll(logps, weights, batch.divisor)
+        logps = token_logprobs(self.policy, batch.packed, batch.targets, temperature=1.0)
+        loss = weighted_nll(logps, batch.weights, batch.divisor)
         with torch.no_grad():
-            mean = loss.detach() * batch.divisor / weights.sum()
+            mean = loss.detach() * batch.divisor / batch.weights.sum()
         return loss, mean

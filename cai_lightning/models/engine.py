@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cai_lightning.models.causal import eos_ids, evaluating, pad_id
+from cai_lightning.models.attention import route_of
+from cai_lightning.models.causal import eos_ids
 from cai_lightning.models.encoding import decode
 from cai_lightning.models.format import Format
+from cai_lightning.models.generation import generate
 from cai_lightning.models.noise import row_key
+from cai_lightning.models.packing import Route
 from cai_lightning.models.sampler import Sampled, sample
 from cai_lightning.models.scoring import Span, score_spans
+from cai_lightning.models.slots import Prefixes
 from cai_lightning.models.stopping import StopStrings
 from cai_lightning.text.backends import Completion, Prompt, Query, Request, Sampling
 
-__all__ = ["CausalBackend", "Sampled", "fits", "positions", "sample"]
+__all__ = ["CausalBackend", "Sampled", "drawer", "fits", "positions", "sample"]
 
 log = logging.getLogger("cai")
 
@@ -32,12 +37,22 @@ def fits(model: PreTrainedModel, max_tokens: int) -> None:
         raise ValueError(f"max_tokens: is {max_tokens}, but the model has {room} positions; lower max_tokens")
 
 
+def drawer(
+    model: PreTrainedModel, route: Route, longest: int, prefixes: Prefixes | None = None
+) -> Callable[..., list[Sampled]]:
+    """What samples from a model: our loop, or for texts of up to `longest` tokens that it must not read packed,
+    transformers' own.
+    """
+    return partial(sample, prefixes=prefixes) if route_of(model, route, longest) == "packed" else generate
+
+
 class CausalBackend:
     """The Generator and Scorer protocols over one Hugging Face model; `cut` holds the prompts that did not fit.
 
     Such a prompt loses turns in front, and a text its solved examples and lead-in with them: a question that is a text
-    is therefore refused unless `cut_questions`. A call orders its rows by length and splits them into batches of
-    `batch_size`, so the same call makes the same batches. `advance(n)` is called after every batch with the rows done.
+    is therefore refused unless `cut_questions`. `batch_size` rows are at work at once; the same call works through them
+    in the same order. `advance(n)` is called when n more rows are done. By `route` "padded", and where the model cannot
+    read packed rows, transformers' own `generate` draws.
     """
 
     def __init__(
@@ -48,6 +63,7 @@ class CausalBackend:
         batch_size: int,
         advance: Callable[[int], None] | None = None,
         cut_questions: bool = False,
+        route: Route = "packed",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -57,8 +73,9 @@ class CausalBackend:
         self.cut_questions = cut_questions
         self.cut: set[Prompt] = set()
         self.eos = eos_ids(tokenizer, model)
-        self.pad = pad_id(tokenizer)
         self.max_positions = positions(model)
+        self.route: Route = route
+        self.prefixes = Prefixes(model)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """One completion a request, in their order; stop string and leading space are not part of its text.
@@ -73,33 +90,37 @@ class CausalBackend:
             for request, ids in zip(requests, wholes, strict=True)
         ]
         stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
-        completions: dict[int, Completion] = {}
-        for places in self._batches(prompts):
-            samples = sample(
-                self.model,
-                [prompts[place] for place in places],
-                row_keys=[row_key(requests[place].row) for place in places],
-                seed=sampling.seed,
-                temperature=sampling.temperature,
-                max_new_tokens=sampling.max_new_tokens,
-                eos=self.eos,
-                stop=stop,
-            )
-            for place, drawn in zip(places, samples, strict=True):
-                completions[place] = self._completion(requests[place].prompt, len(prompts[place]), drawn, stop)
-            self.advance(len(places))
-        return [completions[place] for place in range(len(requests))]
+        own = [request.temperature for request in requests]
+        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        drawn = drawer(self.model, self.route, longest, self.prefixes)(
+            self.model,
+            prompts,
+            row_keys=[row_key(request.row) for request in requests],
+            seed=sampling.seed,
+            temperatures=[sampling.temperature if value is None else value for value in own],
+            max_new_tokens=sampling.max_new_tokens,
+            eos=self.eos,
+            stop=stop,
+            slots=self.batch_size,
+            on_end=self.advance,
+        )
+        return [
+            self._completion(request.prompt, len(prompt), row, stop)
+            for request, prompt, row in zip(requests, prompts, drawn, strict=True)
+        ]
 
     def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
         """Summed log-probabilities in nats of each query's continuations, the end token not included."""
         spans = [self._spans(number, query) for number, query in enumerate(queries)]
-        scores: dict[int, tuple[float, ...]] = {}
-        with evaluating(self.model):
-            for places in self._batches([prompt for prompt, _ in spans]):
-                values = score_spans(self.model, [spans[place] for place in places], pad=self.pad)
-                scores.update(zip(places, values, strict=True))
-                self.advance(len(places))
-        return [scores[place] for place in range(len(queries))]
+        longest = max((len(prompt) + max(map(len, tails), default=0) for prompt, tails in spans), default=0)
+        return score_spans(
+            self.model,
+            spans,
+            rows=self.batch_size,
+            prefixes=self.prefixes,
+            route=route_of(self.model, self.route, longest),
+            on_end=self.advance,
+        )
 
     def verify(self, query: Query) -> dict[str, list[str]]:
         """The pieces of a query's continuations. Raises ValueError unless they differ in exactly one token, at one
@@ -122,12 +143,6 @@ class CausalBackend:
                 "replies or a model that reads more, or allow it with cut_questions"
             )
         return self._fitted(query.prompt, room, prompt, f"query {number}"), tails
-
-    def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """The places of the prompts in batches of about equal length."""
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
 
     def _fitted(self, prompt: Prompt, room: int, ids: list[int], name: str) -> list[int]:
         """The ids of a prompt in at most `room` tokens; one that was cut is kept in `cut`, the first is logged."""

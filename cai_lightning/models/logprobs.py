@@ -1,82 +1,74 @@
-"""Token log-probabilities of given texts: one shift, one place, float32.
-
-Rows are right-padded and no attention mask is passed. That is exact: in a causal model a token sees only what
-stands left of it, so pads, which stand right of every real token, cannot reach one, and positions count from 0.
-"""
+"""Token log-probabilities of given texts: the output head runs only where one is read, in float32."""
 # ruff: noqa: F722 - the quoted names are jaxtyping dimensions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
+
+from cai_lightning.models.attention import hidden_states
+from cai_lightning.models.packing import Packed, owners, places
 
 _RESCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")
 
 
-def pad_rows(rows: Sequence[Sequence[int]], pad: int, multiple: int) -> Int64[Tensor, "rows time"]:
-    """The rows as one CPU tensor, right-padded to the next multiple of `multiple` tokens."""
-    longest = max(map(len, rows), default=0)
-    width = -(-longest // multiple) * multiple
-    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.int64).view(len(rows), width)
+def token_logprobs(
+    model: nn.Module, packed: Packed, targets: Int64[Tensor, " target"], *, temperature: float
+) -> Float32[Tensor, " target"]:
+    """Log-probabilities in nats of the tokens at the places `targets`, each after the token before it in its text.
 
-
-def hidden_states(model: nn.Module, input_ids: Int64[Tensor, "rows time"]) -> Float[Tensor, "rows time hidden"]:
-    """The last layer's states of right-padded rows, without the output head."""
-    states: Tensor = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state  # type: ignore[operator]
-    return states
-
-
-def response_logprobs(
-    model: nn.Module,
-    input_ids: Int64[Tensor, "rows time"],
-    mask: Shaped[Tensor, "rows time"],
-    *,
-    temperature: float,
-) -> Float32[Tensor, "rows time-1"]:
-    """Log-probabilities in nats of the tokens that `mask` marks: entry t belongs to token t+1; 0 elsewhere.
-
-    The head runs at the wanted positions only; logits are divided by `temperature`. Token 0 has no probability, so
-    mask[:, 0] is ignored.
+    Logits are divided by `temperature`. A text's first token has no probability, so its place is none of `targets`.
     """
-    wanted = mask[:, 1:].bool()
-    logits = _logits(model, input_ids, wanted, temperature)
-    values = -functional.cross_entropy(logits, input_ids[:, 1:][wanted], reduction="none")
-    return place(values, wanted)
+    states = hidden_states(model, packed)
+    return chosen_logprobs(logits_of(model, packed, targets, states, temperature=temperature), packed.ids[targets])
 
 
-def logprobs_and_entropy(
-    model: nn.Module,
-    input_ids: Int64[Tensor, "rows time"],
-    mask: Shaped[Tensor, "rows time"],
-    *,
-    temperature: float,
-) -> tuple[Float32[Tensor, "rows time-1"], Float32[Tensor, "rows time-1"]]:
-    """`response_logprobs`, and the entropy in nats of the distributions that the tokens were drawn from."""
-    wanted = mask[:, 1:].bool()
-    every = functional.log_softmax(_logits(model, input_ids, wanted, temperature), dim=-1)
-    values = every.gather(1, input_ids[:, 1:][wanted][:, None])[:, 0]
-    entropy = -(every.exp() * every).sum(-1)
-    return place(values, wanted), place(entropy, wanted)
+def branch_logprobs(model: nn.Module, packed: Packed, *, temperature: float) -> Float32[Tensor, " branch"]:
+    """Summed log-probabilities in nats of the branches of a packed row, none of which begins its text."""
+    values = token_logprobs(model, packed, places(packed).to(packed.ids.device), temperature=temperature)
+    return branch_sums(packed, values)
 
 
-def _logits(model: nn.Module, input_ids: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Float32 logits [wanted tokens, vocab] of the positions before the wanted tokens. The one shift is here."""
-    return head(model, hidden_states(model, input_ids)[:, :-1][wanted]) / temperature
+def branch_sums(packed: Packed, values: Float[Tensor, " target"]) -> Float32[Tensor, " branch"]:
+    """What the entries of `places` sum to in each branch."""
+    sums = torch.zeros(len(packed.branches), dtype=torch.float32, device=values.device)
+    return sums.index_add(0, owners(packed).to(values.device), values.float())
 
 
-def head(model: nn.Module, states: Float[Tensor, "*batch hidden"]) -> Float32[Tensor, "*batch vocab"]:
+def logits_of(model: nn.Module, packed: Packed, targets: Tensor, states: Tensor, *, temperature: float) -> Tensor:
+    """Float32 logits [target, vocab] of the tokens at `targets`, from the states [token, hidden] of the whole row.
+
+    The one shift from a token to that before it is here.
+    """
+    return head(model, states[packed.previous[targets]]) / temperature
+
+
+def chosen_logprobs(
+    logits: Float32[Tensor, "target vocab"], ids: Int64[Tensor, " target"]
+) -> Float32[Tensor, " target"]:
+    """The log-probability in nats of one id in each row of logits."""
+    return -functional.cross_entropy(logits, ids, reduction="none")
+
+
+def entropies(logits: Float32[Tensor, "target vocab"]) -> Float32[Tensor, " target"]:
+    """The entropy in nats of the distribution that each row of logits is."""
+    every = functional.log_softmax(logits, dim=-1)
+    return -(every.exp() * every).sum(-1)
+
+
+def head(model: Any, states: Float[Tensor, "*batch hidden"]) -> Float32[Tensor, "*batch vocab"]:
     """The float32 logits of hidden states. Raises ValueError for models that rescale theirs after the head."""
     for name in _RESCALED:
         if getattr(model.config, name, None) not in (None, 1.0):
             raise ValueError(f"models with {name} in their config are not supported: their head is not the whole map")
-    logits: Tensor = model.get_output_embeddings()(states)  # type: ignore[operator]
+    logits: Tensor = model.get_output_embeddings()(states)
     return logits.float()
 
 
-def place(values: Tensor, wanted: Tensor) -> Tensor:
-    """Float32 values put where the bool mask `wanted` is true, row by row; 0 elsewhere."""
+def place(values: Float[Tensor, " entry"], wanted: Bool[Tensor, "row step"]) -> Float32[Tensor, "row step"]:
+    """Float32 values put where the mask `wanted` is true, row by row; 0 elsewhere."""
     return torch.zeros(wanted.shape, dtype=torch.float32, device=wanted.device).masked_scatter(wanted, values.float())

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cai_lightning.models.attention import hidden_states
 from cai_lightning.models.causal import (
     evaluating,
     load_causal,
@@ -32,7 +33,7 @@ from cai_lightning.models.causal import (
 from cai_lightning.models.engine import positions
 from cai_lightning.models.format import Format
 from cai_lightning.models.lineage import WEIGHTS, is_adapter, lineage
-from cai_lightning.models.logprobs import hidden_states, pad_rows
+from cai_lightning.models.packing import Packed, Tree, owners, pack, places
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.dialogue import Dialogue, to_text
 
@@ -58,15 +59,17 @@ class RewardModel(nn.Module):
         self.gain = gain
         self.cut = 0
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Float32 scores [rows] of right-padded ids [rows, time]; the bool `mask` marks each row's reply tokens."""
-        states = hidden_states(self.model, input_ids)
+    def forward(self, packed: Packed) -> Tensor:
+        """Float32 scores [branch] of the replies that are the branches of a packed row."""
+        states = hidden_states(self.model, packed)
         with torch.autocast(states.device.type, enabled=False):
             if self.mean:
-                read = (states.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+                lengths = torch.diff(packed.branches).to(states.device)
+                sums = torch.zeros(len(lengths), states.shape[1], device=states.device)
+                replies = places(packed).to(states.device)
+                read = sums.index_add(0, owners(packed).to(states.device), states[replies].float()) / lengths
             else:
-                last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
-                read = states[torch.arange(len(states), device=states.device), last].float()
+                read = states[packed.branches[:, 1].to(states.device) - 1].float()
             return self.gain * functional.linear(read, self.model.score.weight.float())[:, 0]
 
     def asked(self, dialogue: Dialogue) -> Prompt:
@@ -85,20 +88,14 @@ class RewardModel(nn.Module):
         format = Format(tokenizer)
         tails = format.reply_ids(replies)
         prompts = self._fitted(format, [self.asked(dialogue) for dialogue in dialogues], [*map(len, tails)])
-        rows = [[*ids, *reply] for ids, reply in zip(prompts, tails, strict=True)]
-        starts = [len(ids) for ids in prompts]
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-        scores = [0.0] * len(rows)
+        order = sorted(range(len(tails)), key=lambda place: len(prompts[place]) + len(tails[place]))
+        scores = [0.0] * len(tails)
         with evaluating(self):
             for start in range(0, len(order), batch_size):
-                places = order[start : start + batch_size]
-                ids = pad_rows([rows[place] for place in places], pad_id(tokenizer), 1)
-                column = torch.arange(ids.shape[1])
-                first = torch.tensor([starts[place] for place in places])[:, None]
-                past = torch.tensor([len(rows[place]) for place in places])[:, None]
-                mask = (column >= first) & (column < past)
-                values = self(ids.to(self.model.device), mask.to(self.model.device)).tolist()
-                for place, value in zip(places, values, strict=True):
+                numbers = order[start : start + batch_size]
+                packed = pack([Tree(prompts[place], [tails[place]]) for place in numbers])
+                values = self(packed.to(self.model.device)).tolist()
+                for place, value in zip(numbers, values, strict=True):
                     scores[place] = value
         return scores
 

@@ -1,22 +1,36 @@
-"""The decode loop: a left-padded batch, keyed noise, and rows that leave when they are finished."""
+"""The decode loop: slots that are filled again as rows end, keyed noise, and what prompts share read once.
+
+Rows are taken in the order of their prompts' lengths, as many as there are free slots; what a row draws does not depend
+on its neighbours beyond rounding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from cai_lightning.models.cache import capacity, slot_cache
+from cai_lightning.models.attention import why_padded
 from cai_lightning.models.causal import evaluating
+from cai_lightning.models.logprobs import head
 from cai_lightning.models.noise import gumbel
+from cai_lightning.models.packing import Tree, pack
+from cai_lightning.models.prefixes import by_prefix
+from cai_lightning.models.slots import Cohort, Prefixes, read_prompts, read_tokens
 from cai_lightning.models.stopping import StopStrings
 
-# Dropping rows copies the cache, which costs about as much as a step: wait until a fifth of the rows is idle.
+# Dropping rows copies their keys, which costs about as much as a step: wait until a fifth of a cohort is idle.
 _IDLE_SHARE = 0.2
+# Slots are filled again once this share of them is free: reading prompts pays for several at once.
+_REFILL_SHARE = 0.25
+# A cohort takes rows whose empty columns together cost less to read than another call of attention.
+_EMPTY_BYTES = 1 << 17
+# A beginning is read apart for at least so many tokens, cut to a multiple: below, it saves less than its call costs.
+LEAST, MULTIPLE = 32, 16
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,25 @@ class Sampled:
     finish: Literal["stop", "length"]
 
 
+@dataclass
+class Counts:
+    """What a model has read: tokens of prompts behind what they share, and steps of decoding with their rows."""
+
+    prompt_tokens: int = 0
+    steps: int = 0
+    rows: int = 0
+
+
+def draws(logits: Tensor, keys: Tensor, steps: Tensor, *, seed: int, temperatures: Tensor) -> Tensor:
+    """The next id of each row: the argmax of logits / temperature + noise(seed, key, step), greedy at temperature 0."""
+    greedy = temperatures == 0
+    if bool(greedy.all()):
+        return logits.argmax(-1)
+    warm = logits / temperatures.masked_fill(greedy, 1.0)[:, None]
+    noise = gumbel(seed, keys, steps, logits.shape[-1])
+    return (warm + noise.masked_fill_(greedy[:, None], 0.0)).argmax(-1)
+
+
 @torch.inference_mode()
 def sample(
     model: PreTrainedModel,
@@ -34,141 +67,190 @@ def sample(
     *,
     row_keys: Sequence[int],
     seed: int,
-    temperature: float,
+    temperatures: float | Sequence[float],
     max_new_tokens: int,
     eos: tuple[int, ...],
     stop: StopStrings | None,
+    slots: int,
+    prefixes: Prefixes | None = None,
     on_token: Callable[[int, int], None] | None = None,
+    on_end: Callable[[int], None] | None = None,
+    counts: Counts | None = None,
 ) -> list[Sampled]:
-    """One continuation a prompt, at most `max_new_tokens` long, in the order of the prompts.
+    """One continuation a prompt, at most `max_new_tokens` long, in the order of the prompts; `slots` rows at a time.
 
-    Token n of a row is the argmax of logits / temperature + noise(seed, row key, n), and of the logits alone at
-    temperature 0; so a row's draw does not depend on its neighbours beyond rounding. Pads are masked by length, never
-    by id. Rows end with an id of `eos`, with a stop string, or at the length limit. All in one batch: the caller
-    splits. `on_token(row, id)` is told of each draw as it is made. Works in eval mode whatever mode the model is in,
-    and leaves it so. Raises ValueError on an empty prompt.
+    Token n of a row is drawn by `draws` at step n. Rows end with an id of `eos`, with a stop string, or at the length
+    limit. `prefixes` keeps the keys of beginnings from call to call. `on_token(row, id)` is told of each draw as it is
+    made, and `on_end(n)` of n more rows that have ended. Works in eval mode whatever mode the model is in and leaves
+    it so. Raises ValueError on an empty prompt, and where the model cannot read packed rows.
     """
-    if not all(prompts):
+    if not all(map(len, prompts)):
         raise ValueError("a prompt has no token; a model needs one to go on from")
     if not prompts or max_new_tokens == 0:
         return [Sampled([], "length") for _ in prompts]
+    if reason := why_padded(model, max(map(len, prompts)) + max_new_tokens):
+        raise ValueError(f"{type(model).__name__}: {reason}; use route padded")
+    if isinstance(temperatures, int | float):
+        temperatures = [float(temperatures)] * len(prompts)
     with evaluating(model):
-        batch = _Batch(model, prompts, max_new_tokens)
-        kinds = _token_kinds(batch.logits.shape[-1], eos, stop).to(batch.logits.device)
-        keys = torch.tensor(list(row_keys), dtype=torch.int64, device=kinds.device)
-        drawn = torch.zeros(len(prompts), max_new_tokens, dtype=torch.int64, device=kinds.device)
-        ends: list[int | None] = [None] * len(prompts)
-        for step in range(max_new_tokens):
-            new = _draw(batch.logits, keys, seed=seed, temperature=temperature, position=step)
-            drawn[batch.rows, step] = new
+        kept = prefixes or Prefixes(model)
+        loop = _Loop(model, prompts, row_keys, seed, temperatures, max_new_tokens, eos, stop, kept, counts or Counts())
+        waiting = loop.waiting(slots)
+        running, more = 0, next(waiting, None)
+        while running or more:
+            while more and running + len(more[1]) <= slots:
+                loop.admit(*more)
+                running, more = running + len(more[1]), next(waiting, None)
+            new = loop.step()
             if on_token is not None:
-                for row, id in zip(batch.rows.tolist(), new.tolist(), strict=True):
-                    if ends[row] is None:
-                        on_token(row, id)
-            if _mark_ends(ends, kinds[new], batch.rows, drawn[:, : step + 1], stop):
-                running = [place for place, row in enumerate(batch.rows.tolist()) if ends[row] is None]
-                if not running:
-                    break
-                if len(running) <= (1 - _IDLE_SHARE) * len(new):
-                    keep = torch.tensor(running, device=new.device)
-                    batch.select(keep)
-                    new, keys = new[keep], keys[keep]
-            if step + 1 < max_new_tokens:
-                batch.step(new)
-    return [
-        Sampled(ids[: max_new_tokens if end is None else end], "length" if end is None else "stop")
-        for ids, end in zip(drawn.tolist(), ends, strict=True)
-    ]
+                for row, id in new:
+                    on_token(row, id)
+            ended = loop.leave()
+            running -= ended
+            if on_end is not None and ended:
+                on_end(ended)
+    return loop.results()
 
 
-class _Batch:
-    """The rows still in work: their cache, mask and positions, and the float32 logits of their next token."""
+class _Loop:
+    """The rows at work: their cohorts, and the logits of their next tokens."""
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], room: int) -> None:
-        device = model.device
-        self.model = model
-        self.rows = torch.arange(len(prompts), device=device)
-        self.length = width = max(map(len, prompts))
-        # pads may hold any id, as no real token sees them
-        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-        pads = torch.tensor([[width - len(prompt)] for prompt in prompts], device=device)
-        slots = torch.arange(width, device=device)
-        self.position = width - 1 - pads
-        config = model.config.get_text_config()
-        self.own = _takes_own_mask(model, width + room)
-        self.cache = slot_cache(config.num_hidden_layers) if self.own else DynamicCache(config=config)
-        self.mask = slots >= pads
-        mask: Tensor | None = self.mask
-        if self.own:
-            # pads see themselves: a row that sees nothing has no softmax, and its NaN would spread through the values
-            own = torch.eye(width, dtype=torch.bool, device=device)
-            causal = self.mask[:, None] & (slots <= slots[:, None]) | own
-            mask = _additive(causal, model.dtype)[:, None] if pads.any() else None
-            filled = torch.zeros(len(prompts), capacity(width + room), dtype=torch.bool, device=device)
-            filled[:, :width] = self.mask
-            self.mask = _additive(filled, model.dtype)[:, None, None]
-        self._forward(ids, (slots - pads).clamp_(min=0), mask)
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        row_keys: Sequence[int],
+        seed: int,
+        temperatures: Sequence[float],
+        max_new_tokens: int,
+        eos: tuple[int, ...],
+        stop: StopStrings | None,
+        prefixes: Prefixes,
+        counts: Counts,
+    ) -> None:
+        self.model, self.prompts, self.prefixes, self.counts = model, prompts, prefixes, counts
+        self.device = model.device
+        self.seed, self.limit, self.stop = seed, max_new_tokens, stop
+        self.keys = torch.tensor(list(row_keys), dtype=torch.int64, device=self.device)
+        self.temperatures = torch.tensor(temperatures, dtype=torch.float32, device=self.device)
+        self.kinds = token_kinds(int(model.get_output_embeddings().weight.shape[0]), eos, stop).to(self.device)
+        self.drawn: list[list[int]] = [[] for _ in prompts]
+        self.ends: list[bool] = [False] * len(prompts)
+        self.cohorts: list[Cohort] = []
+        self.members: list[list[int]] = []  # the rows of each cohort
+        self.logits = torch.zeros(0)
 
-    def step(self, new: Tensor) -> None:
-        """Feeds one new token a row."""
-        self.position = self.position + 1
-        self.length += 1
-        if self.own:
-            self.mask[..., self.length - 1] = 0
-            mask = self.mask[..., : capacity(self.length)]
+    def waiting(self, slots: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+        """Beginnings, each with rows to be taken together, shortest prompts first: as many as there are slots at first,
+        then a share of them.
+        """
+        size = slots
+        for group in by_prefix(self.prompts, least=LEAST, multiple=MULTIPLE):
+            prefix = tuple(self.prompts[group.rows[0]][: group.length])
+            order = sorted(group.rows, key=lambda row: (len(self.prompts[row]), row))
+            while order:
+                yield prefix, order[:size]
+                order, size = order[size:], max(1, int(slots * _REFILL_SHARE))
+
+    def admit(self, prefix: tuple[int, ...], rows: list[int]) -> None:
+        """Reads the prompts of rows, equal ones once, and draws nothing yet."""
+        known = self.prefixes(prefix)
+        tails = [tuple(self.prompts[row][len(prefix) :]) for row in rows]
+        places = {tail: number for number, tail in enumerate(dict.fromkeys(tails))}
+        packed = pack([Tree((), (tail,)) for tail in places]).to(self.device)
+        self.counts.prompt_tokens += len(packed.ids)
+        starts, stops = packed.branches.to(self.device).T
+        cohorts = []
+        for part in _alike([len(tail) for tail in tails], self._column_bytes()):
+            index = torch.tensor([places[tails[number]] for number in part], device=self.device)
+            cohorts.append((Cohort(known, [len(tails[number]) for number in part], self.device), starts[index]))
+            self.members.append([rows[number] for number in part])
+        states = read_prompts(self.model, packed, known, cohorts)
+        self.cohorts += [cohort for cohort, _ in cohorts]
+        last = stops[torch.tensor([places[tail] for tail in tails], device=self.device)] - 1
+        logits = head(self.model, states[last])
+        self.logits = torch.cat([self.logits.to(logits), logits]) if len(self.logits) else logits
+
+    def _column_bytes(self) -> int:
+        """The bytes of one column of a row in one layer."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * heads * width * self.model.dtype.itemsize)
+
+    def step(self) -> list[tuple[int, int]]:
+        """Draws one token a row; which rows drew which ids."""
+        rows = [row for members in self.members for row in members]
+        index = torch.tensor(rows, device=self.device)
+        steps = torch.tensor([len(self.drawn[row]) for row in rows], device=self.device)
+        drawn = draws(self.logits, self.keys[index], steps, seed=self.seed, temperatures=self.temperatures[index])
+        new = []
+        for row, id, kind in zip(rows, drawn.tolist(), self.kinds[drawn].tolist(), strict=True):
+            if self.ends[row]:
+                continue
+            self.drawn[row].append(id)
+            new.append((row, id))
+            stopped = kind == 2 or (kind == 1 and self.stop is not None and self.stop(self.drawn[row]))
+            if stopped or len(self.drawn[row]) == self.limit:
+                self.ends[row] = True
+        self.newest = drawn
+        return new
+
+    def leave(self) -> int:
+        """Lets rows go that have ended, then reads what the others drew; how many slots came free."""
+        kept, first, freed = [], 0, 0
+        cohorts, members = [], []
+        for cohort, rows in zip(self.cohorts, self.members, strict=True):
+            running = [place for place, row in enumerate(rows) if not self.ends[row]]
+            if running and len(running) > (1 - _IDLE_SHARE) * len(rows):
+                running = list(range(len(rows)))
+            freed += len(rows) - len(running)
+            if running and len(running) < len(rows):
+                cohort.keep(torch.tensor(running, device=self.device))
+            if running:
+                cohorts.append(cohort)
+                members.append([rows[place] for place in running])
+                kept += [first + place for place in running]
+            first += len(rows)
+        self.cohorts, self.members = cohorts, members
+        if not cohorts:
+            self.logits = torch.zeros(0)
+            return freed
+        ids = self.newest if len(kept) == first else self.newest[torch.tensor(kept, device=self.device)]
+        self.logits = head(self.model, read_tokens(self.model, ids, cohorts))
+        self.counts.steps += 1
+        self.counts.rows += len(ids)
+        return freed
+
+    def results(self) -> list[Sampled]:
+        """What each row drew."""
+        stopped = [bool(ids) and self._stopped(ids) for ids in self.drawn]
+        return [Sampled(ids, "stop" if end else "length") for ids, end in zip(self.drawn, stopped, strict=True)]
+
+    def _stopped(self, ids: list[int]) -> bool:
+        kind = int(self.kinds[ids[-1]])
+        return kind == 2 or (kind == 1 and self.stop is not None and self.stop(ids))
+
+
+def _alike(lengths: Sequence[int], column_bytes: int) -> list[list[int]]:
+    """Rows by number, in parts of about one length: a row joins while the empty columns of all stay cheap to read."""
+    parts: list[list[int]] = []
+    empty = 0
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if parts:
+            empty += (lengths[row] - lengths[parts[-1][-1]]) * len(parts[-1])
+        if parts and empty * column_bytes <= _EMPTY_BYTES:
+            parts[-1].append(row)
         else:
-            mask = self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
-        self._forward(new[:, None], self.position, mask)
-
-    def select(self, places: Tensor) -> None:
-        """Keeps the rows at these places."""
-        self.cache.batch_select_indices(places)
-        self.rows, self.position, self.mask = self.rows[places], self.position[places], self.mask[places]
-
-    def _forward(self, ids: Tensor, position: Tensor, mask: Tensor | None) -> None:
-        out: Any = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.logits = out.logits[:, -1].float()
+            parts.append([row])
+            empty = 0
+    return parts
 
 
-def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask as what is added to the attention scores."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)
-
-
-def _takes_own_mask(model: PreTrainedModel, length: int) -> bool:
-    """Whether our mask and cache say all: not with a window shorter than the rows, nor with other attention kernels."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    return config._attn_implementation in ("sdpa", "eager") and (window is None or length <= window)
-
-
-def _draw(logits: Tensor, keys: Tensor, *, seed: int, temperature: float, position: int) -> Tensor:
-    if temperature == 0:
-        return logits.argmax(-1)
-    return (logits / temperature).add_(gumbel(seed, keys, position, logits.shape[-1])).argmax(-1)
-
-
-def _token_kinds(vocab: int, eos: tuple[int, ...], stop: StopStrings | None) -> Tensor:
+def token_kinds(vocab: int, eos: tuple[int, ...], stop: StopStrings | None) -> Tensor:
     """Per token 0: goes on, 1: may complete a stop string, 2: ends the row."""
     kinds = torch.zeros(vocab, dtype=torch.int8)
     if stop is not None:
         kinds[: len(stop.candidates)] = stop.candidates.to(torch.int8)
     kinds[list(eos)] = 2
     return kinds
-
-
-def _mark_ends(ends: list[int | None], kinds: Tensor, rows: Tensor, drawn: Tensor, stop: StopStrings | None) -> bool:
-    """Notes the length of each row that ends with its newest token; whether there was one."""
-    places = kinds.nonzero()[:, 0]
-    found = False
-    for row, kind in zip(rows[places].tolist(), kinds[places].tolist(), strict=True):
-        if ends[row] is None and (kind == 2 or (stop is not None and stop(drawn[row].tolist()))):
-            ends[row], found = drawn.shape[1], True
-    return found

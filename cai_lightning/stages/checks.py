@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from cai_lightning.learning.guards import FirstBatch, FirstLoss, check_supervisi
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.models.encoding import begin_ids, decode
 from cai_lightning.models.format import Format
+from cai_lightning.models.packing import places, texts
 from cai_lightning.text.records import Label
 
 
-def supervision(
-    format: Format, weights_of: Callable[[Any], Any], *, marker: str | None = None, every_end: bool = True
-) -> Callback:
+def supervision(format: Format, *, marker: str | None = None, every_end: bool = True) -> Callback:
     """Stops a fit whose first batch learns a prompt token, no end token, or holds two start tokens.
 
     `marker` is what prompts end with where they are no dialogues but texts of a reward model. Without `every_end` some
@@ -30,11 +29,18 @@ def supervision(
         return format.opens(ids) if marker is None else decode(format.tokenizer, ids).endswith(marker)
 
     def check(batch: Any) -> None:
-        check_supervision(
-            batch.input_ids, weights_of(batch), bos=bos, eos=format.end, is_prompt=is_prompt, every_end=every_end
-        )
+        check_supervision(_read(batch), bos=bos, eos=format.end, is_prompt=is_prompt, every_end=every_end)
 
     return FirstBatch(check)
+
+
+def _read(batch: Any) -> Iterator[tuple[list[int], list[float]]]:
+    """The texts of a packed batch, and what each of their tokens weighs: those of the branches, or of the targets."""
+    packed = batch.packed.to("cpu")
+    weights = torch.zeros(len(packed.ids))
+    weights[getattr(batch, "targets", places(packed)).cpu()] = getattr(batch, "weights", torch.ones(1)).cpu()
+    for text in texts(packed):
+        yield packed.ids[text].tolist(), weights[text].tolist()
 
 
 def scores_as_saved(reward: Any, tokenizer: Any, out: Path, labels: Sequence[Label], *, tolerance: float) -> None:

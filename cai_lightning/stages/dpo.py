@@ -37,7 +37,7 @@ def run(
     """
     from cai_lightning.data.pairs import as_asked, pair_rows
     from cai_lightning.learning.preference import PreferenceModule
-    from cai_lightning.models.causal import load_causal, pad_id, save_trained
+    from cai_lightning.models.causal import load_causal, save_trained
     from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import starts_at_the_reference, supervision
@@ -53,12 +53,12 @@ def run(
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = {row.id: row for row in read_rows(reference, Reference)}
     format = Format(tokenizer)
-    rows, counts = pair_rows(chosen, references, format, asked=as_asked, max_tokens=max_tokens)
+    rows, counts = pair_rows(chosen, references, format, asked=as_asked, max_tokens=max_tokens, folder=out)
     write_counts(out, counts)
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    batches = data(rows, [], seed=seed)
     module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
     checks = [
-        supervision(format, lambda batch: batch.mask.float(), every_end=not counts["no_end"]),
+        supervision(format, every_end=not counts["no_end"]),
         starts_at_the_reference(loss, tolerance=first_loss_tolerance),
     ]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)

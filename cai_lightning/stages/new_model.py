@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cai_lightning.stages.shapes import make_shape
 def train_new(
     out: Path,
     tokenizer: Any,
-    rows: list[Any],
+    rows: Sequence[Any],
     *,
     hidden_size: int,
     layers: int,
@@ -30,7 +30,7 @@ def train_new(
 ) -> None:
     """Writes a causal-LM folder: a new Llama, input and output embeddings tied, fitted to SFT rows; its tokenizer."""
     from cai_lightning.learning.sft import SFTModule
-    from cai_lightning.models.causal import new_llama, pad_id, save_causal
+    from cai_lightning.models.causal import new_llama, save_causal
     from cai_lightning.stages.training import batches_of, train
 
     model = new_llama(
@@ -45,7 +45,7 @@ def train_new(
         eos_id=tokenizer.eos_token_id,
         seed=seed,
     )
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    batches = data(rows, [], seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)
     save_causal(model, tokenizer, out, dtype=dtype)

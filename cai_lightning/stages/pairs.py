@@ -37,9 +37,9 @@ def run(
     `unfinished` says whether a reply that was cut is compared, and later learned with an end token. `counts.json` has
     the comparisons, and of all samples how many prompts were cut and how many replies stopped.
     """
-    from cai_lightning.stages.sampling import load_backend, provenance, reply
+    from cai_lightning.stages.sampling import load_backend, provenance
     from cai_lightning.stages.session import progress
-    from cai_lightning.text.backends import Sampling
+    from cai_lightning.text.backends import Request, Sampling
     from cai_lightning.text.chunks import in_chunks, join
 
     samples = out / "samples"
@@ -51,9 +51,14 @@ def run(
     first, second = (Sampling(t, max_new_tokens, tuple(stop), seed) for t in temperatures)
 
     def work(part: Sequence[Prompt]) -> Iterator[Response]:
-        a = reply(backend, part, first, lambda prompt: f"{prompt.id}/a")
-        b = reply(backend, part, second, lambda prompt: f"{prompt.id}/b")
-        for prompt, *both in zip(part, a, b, strict=True):
+        # both in one call: their prompts are read once
+        asked = [
+            Request(f"{prompt.id}/{letter}", prompt.dialogue, temperature)
+            for prompt in part
+            for letter, temperature in zip("ab", temperatures, strict=True)
+        ]
+        drawn = backend.generate(asked, first)
+        for prompt, *both in zip(part, drawn[::2], drawn[1::2], strict=True):
             for letter, done, sampling in zip("ab", both, (first, second), strict=True):
                 origin = provenance(done, sampling, policy, cut=prompt.dialogue in backend.cut)
                 yield Response(id=f"{prompt.id}/{letter}", prompt=prompt, **origin)

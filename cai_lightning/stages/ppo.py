@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate
@@ -28,6 +28,7 @@ def run(
     prompts: PromptRows,
     iterations: int,
     rollouts: int,
+    samples: int,
     minibatch: int,
     ppo_epochs: int,
     temperature: float,
@@ -49,7 +50,7 @@ def run(
     snapshots: list[int],
     sample_rows: int,
     forward_rows: int,
-    multiple: int,
+    route: Literal["packed", "padded"],
     logged_samples: int,
     precision: str,
     dtype: str,
@@ -72,7 +73,8 @@ def run(
     from cai_lightning.models.causal import save_trained
     from cai_lightning.models.engine import positions
     from cai_lightning.models.format import Format
-    from cai_lightning.models.logprobs import response_logprobs
+    from cai_lightning.models.logprobs import token_logprobs
+    from cai_lightning.models.packing import places
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.roles import load_roles
     from cai_lightning.stages.session import autocast, prepare
@@ -82,25 +84,24 @@ def run(
     roles = load_roles(policy, reward_model, adapter=adapter, base_dtype=base_dtype, seed=seed)
     model, tokenizer = roles.policy, roles.tokenizer
     format = Format(tokenizer)
-    # rollouts are padded to a multiple, which the model has to read too
-    room = positions(model) // multiple * multiple - max_new_tokens
-    asked, counts = _asked(format, read_rows(prompts, Prompt), room)
+    asked, counts = _asked(format, read_rows(prompts, Prompt), positions(model) - max_new_tokens)
 
-    def reference(input_ids: Any, mask: Any) -> Any:
+    def reference(packed: Any) -> Any:
         with only(roles.reference, roles.reference_adapters):
-            return response_logprobs(roles.reference, input_ids, mask, temperature=temperature)
+            targets = places(packed).to(packed.ids.device)
+            return token_logprobs(roles.reference, packed, targets, temperature=temperature)
 
     def score(dialogues: list[Any], replies: list[str]) -> list[float]:
         with only(roles.judge.model, roles.judge_adapters), torch.inference_mode(), autocast(precision):
             return roles.judge.score_replies(roles.judge_tokenizer, dialogues, replies, batch_size=forward_rows)
 
-    samples = (out / SAMPLES).open("w", encoding="utf-8")
+    kept = (out / SAMPLES).open("w", encoding="utf-8")
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
         for prompt, reply, value in list(zip(drawn, replies, scores, strict=True))[:logged_samples]:
             text = format.text(prompt.dialogue)
             row = {"iteration": iteration, "prompt": prompt.id, "text": text, "reply": reply, "score": value}
-            samples.write(json.dumps(row, ensure_ascii=False) + "\n")
+            kept.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     module = PPOModule(
         model,
@@ -122,9 +123,10 @@ def run(
         kl=kl,
         observe=observe,
         rollouts=rollouts,
+        samples=samples,
         sample_rows=sample_rows,
         forward_rows=forward_rows,
-        multiple=multiple,
+        route=route,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         missing_eos_penalty=missing_eos_penalty,
@@ -133,7 +135,14 @@ def run(
         seed=seed,
     )
     loader = RolloutLoader(
-        module, collector, rollouts=rollouts, minibatch=minibatch, ppo_epochs=ppo_epochs, multiple=multiple, seed=seed
+        module,
+        collector,
+        rollouts=rollouts,
+        samples=samples,
+        minibatch=minibatch,
+        ppo_epochs=ppo_epochs,
+        route=route,
+        seed=seed,
     )
 
     def save(iteration: int, snapshot: Any) -> None:
@@ -141,7 +150,7 @@ def run(
         save_trained(snapshot, tokenizer, folder, parent=policy, dtype=dtype)
 
     callbacks = [Snapshots(snapshots, save)]
-    with samples:
+    with kept:
         train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
     write_counts(out, {**counts, "scored_prompt_cut": roles.judge.cut})
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate, taken
@@ -20,8 +20,10 @@ def run(
     base_dtype: str,
     merge: bool,
     max_tokens: int,
+    plan: Callable[..., Any],
     batch_tokens: int,
-    multiple: int,
+    share: bool,
+    route: Literal["packed", "padded"],
     chunk: int,
     precision: str,
 ) -> ReferenceRows:
@@ -45,7 +47,14 @@ def run(
     def work(part: Sequence[Label]) -> list[Reference]:
         with torch.inference_mode(), autocast(precision):
             return reference_rows(
-                model, part, format, max_tokens=max_tokens, batch_tokens=batch_tokens, multiple=multiple
+                model,
+                part,
+                format,
+                max_tokens=max_tokens,
+                plan=plan,
+                batch_tokens=batch_tokens,
+                share=share,
+                route=route,
             )[0]
 
     with progress(len(rows), "labels") as advance:

@@ -43,7 +43,6 @@ def run(
     """
     from cai_lightning.data.pairs import pair_rows
     from cai_lightning.learning.reward_model import RewardModule
-    from cai_lightning.models.causal import pad_id
     from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
     from cai_lightning.models.reward import reward_from_causal, save_reward
@@ -67,12 +66,12 @@ def run(
     fits(model.model, max_tokens)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     format = Format(tokenizer)
-    rows, counts = pair_rows(chosen, None, format, asked=model.asked, max_tokens=max_tokens)
+    rows, counts = pair_rows(chosen, None, format, asked=model.asked, max_tokens=max_tokens, folder=out)
     write_counts(out, counts)
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    batches = data(rows, [], seed=seed)
     module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)
     every_end = not counts["no_end"]
-    checks = [supervision(format, lambda batch: batch.mask.float(), marker=marker, every_end=every_end)]
+    checks = [supervision(format, marker=marker, every_end=every_end)]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_reward(model, tokenizer, out, parent=policy, dtype=dtype)
     scores_as_saved(model, tokenizer, out, chosen[:checked_labels], tolerance=score_tolerance)

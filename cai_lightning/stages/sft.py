@@ -56,7 +56,7 @@ def run(
     """
     from cai_lightning.data.sft import sft_rows
     from cai_lightning.learning.sft import SFTModule
-    from cai_lightning.models.causal import load_causal, pad_id, save_trained
+    from cai_lightning.models.causal import load_causal, save_trained
     from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import supervision
@@ -80,11 +80,12 @@ def run(
         format,
         max_tokens=max_tokens,
         ended=[unfinished(row.finish == "stop") for row in rows_in],
+        folder=out,
     )
     write_counts(out, {"revisions": len(chosen), "finish": sampled_counts(rows_in)["finish"], **counts})
-    batches = data(rows, [], pad=pad_id(tokenizer), seed=seed)
+    batches = data(rows, [], seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
-    checks = [supervision(format, lambda batch: batch.weights, every_end=not counts["no_end"])]
+    checks = [supervision(format, every_end=not counts["no_end"])]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out

@@ -30,10 +30,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to continue. `row` names it: with the seed it fixes the noise, whatever the batch."""
+    """A prompt to continue. `row` names it: with the seed it fixes the noise, whatever the batch.
+
+    A `temperature` of its own stands in place of the sampling's.
+    """
 
     row: str
     prompt: Prompt
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
