@@ -21,7 +21,7 @@ def by_prefix(prompts: Sequence[Ids], *, least: int, multiple: int = 1) -> list[
 
     What is shared has at least `least` ids, else nothing; it is cut to a `multiple`, so that a chance likeness of a few
     rows' next words makes no prefix of its own; and it leaves each row an id of its own. Groups and their rows are in
-    the order of their ids. A function of the prompts alone.
+    the order of their ids, those that share nothing in a last group. A function of the prompts alone.
     """
     order = sorted(range(len(prompts)), key=lambda row: (list(prompts[row]), row))
     shared = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
@@ -39,7 +39,9 @@ def by_prefix(prompts: Sequence[Ids], *, least: int, multiple: int = 1) -> list[
             groups = [Group(tuple(order[left.first : right.last + 1]), length)]
         joined = _Span(left.first, right.last, room, max(whole, apart), groups)
         spans[joined.first] = spans[joined.last] = joined
-    return spans[0].groups if order else []
+    found = spans[0].groups if order else []
+    alone = tuple(row for group in found if not group.length for row in group.rows)
+    return [group for group in found if group.length] + ([Group(alone, 0)] if alone else [])
 
 
 class _Span(NamedTuple):
