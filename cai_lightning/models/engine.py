@@ -83,22 +83,25 @@ class CausalBackend:
         `tokens` counts what was drawn, end token and stop string included. Raises ValueError naming the row whose
         last turns alone leave no room for `max_new_tokens`.
         """
-        room = self.max_positions - sampling.max_new_tokens
+        limits = [
+            sampling.max_new_tokens if request.max_new_tokens is None else request.max_new_tokens
+            for request in requests
+        ]
         wholes = self.format.prompt_ids([request.prompt for request in requests])
         prompts = [
-            self._fitted(request.prompt, room, ids, f"row {request.row!r}")
-            for request, ids in zip(requests, wholes, strict=True)
+            self._fitted(request.prompt, self.max_positions - limit, ids, f"row {request.row!r}")
+            for request, ids, limit in zip(requests, wholes, limits, strict=True)
         ]
         stop = StopStrings(self.tokenizer, sampling.stop, vocab=self._vocab()) if sampling.stop else None
-        own = [request.temperature for request in requests]
-        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        warmth = [request.temperature for request in requests]
+        longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)), default=0)
         drawn = drawer(self.model, self.route, longest, self.prefixes)(
             self.model,
             prompts,
             row_keys=[row_key(request.row) for request in requests],
             seed=sampling.seed,
-            temperatures=[sampling.temperature if value is None else value for value in own],
-            max_new_tokens=sampling.max_new_tokens,
+            temperatures=[sampling.temperature if value is None else value for value in warmth],
+            limits=limits,
             eos=self.eos,
             stop=stop,
             slots=self.batch_size,

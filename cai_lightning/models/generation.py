@@ -29,8 +29,8 @@ def generate(
     *,
     row_keys: Sequence[int],
     seed: int,
-    temperatures: float | Sequence[float],
-    max_new_tokens: int,
+    temperatures: Sequence[float],
+    limits: Sequence[int],
     eos: tuple[int, ...],
     stop: StopStrings | None,
     slots: int,
@@ -40,15 +40,8 @@ def generate(
     """What `sampler.sample` gives, by batches of `slots` left-padded rows, each as long as its longest reply."""
     if not all(map(len, prompts)):
         raise ValueError("a prompt has no token; a model needs one to go on from")
-    if max_new_tokens == 0:
-        return [Sampled([], "length") for _ in prompts]
-    if isinstance(temperatures, int | float):
-        temperatures = [float(temperatures)] * len(prompts)
-    found: dict[int, Sampled] = {}
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(eos) or None, pad_token_id=0
-    )
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
+    found = {row: Sampled([], "length") for row, limit in enumerate(limits) if limit == 0}
+    order = sorted(set(range(len(prompts))) - set(found), key=lambda row: (len(prompts[row]), row))
     for first in range(0, len(order), slots):
         rows = order[first : first + slots]
         width = max(len(prompts[row]) for row in rows)
@@ -58,7 +51,12 @@ def generate(
             seed,
             width,
         )
-        ends = _Ends(token_kinds(int(model.get_output_embeddings().weight.shape[0]), eos, stop), stop, width, rows)
+        kinds = token_kinds(int(model.get_output_embeddings().weight.shape[0]), eos, stop)
+        ends = _Ends(kinds, stop, rows, [limits[row] for row in rows])
+        longest = max(limits[row] for row in rows)
+        settings = GenerationConfig(
+            max_new_tokens=longest, do_sample=False, eos_token_id=list(eos) or None, pad_token_id=0
+        )
         ends.tell = on_token
         ids = [[0] * (width - len(prompts[row])) + list(prompts[row]) for row in rows]
         mask = [[0] * (width - len(prompts[row])) + [1] * len(prompts[row]) for row in rows]
@@ -70,7 +68,7 @@ def generate(
                 logits_processor=LogitsProcessorList([noise]),
                 stopping_criteria=StoppingCriteriaList([ends]),
             )
-        for row, drawn, stopped in zip(rows, ends.drawn, ends.done, strict=True):
+        for row, drawn, stopped in zip(rows, ends.drawn, ends.stopped, strict=True):
             found[row] = Sampled(drawn, "stop" if stopped else "length")
         if on_end is not None:
             on_end(len(rows))
@@ -103,10 +101,11 @@ class _Noise(LogitsProcessor):  # type: ignore[misc]
 class _Ends(StoppingCriteria):  # type: ignore[misc]
     """Notes what each row draws up to its end, and stops it there."""
 
-    def __init__(self, kinds: Tensor, stop: StopStrings | None, width: int, rows: Sequence[int]) -> None:
-        self._kinds, self._stop, self._width, self._rows = kinds, stop, width, rows
+    def __init__(self, kinds: Tensor, stop: StopStrings | None, rows: Sequence[int], limits: Sequence[int]) -> None:
+        self._kinds, self._stop, self._rows, self._limits = kinds, stop, rows, limits
         self.drawn: list[list[int]] = [[] for _ in rows]
         self.done = [False] * len(rows)
+        self.stopped = [False] * len(rows)
         self.tell: Callable[[int, int], None] | None = None
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # noqa: ARG002
@@ -117,5 +116,6 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
             if self.tell is not None:
                 self.tell(self._rows[place], id)
             kind = int(self._kinds[id])
-            self.done[place] = kind == 2 or (kind == 1 and self._stop is not None and self._stop(self.drawn[place]))
+            self.stopped[place] = kind == 2 or (kind == 1 and self._stop is not None and self._stop(self.drawn[place]))
+            self.done[place] = self.stopped[place] or len(self.drawn[place]) == self._limits[place]
         return torch.tensor(self.done, device=input_ids.device)

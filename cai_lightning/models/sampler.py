@@ -67,8 +67,8 @@ def sample(
     *,
     row_keys: Sequence[int],
     seed: int,
-    temperatures: float | Sequence[float],
-    max_new_tokens: int,
+    temperatures: Sequence[float],
+    limits: Sequence[int],
     eos: tuple[int, ...],
     stop: StopStrings | None,
     slots: int,
@@ -77,24 +77,21 @@ def sample(
     on_end: Callable[[int], None] | None = None,
     counts: Counts | None = None,
 ) -> list[Sampled]:
-    """One continuation a prompt, at most `max_new_tokens` long, in the order of the prompts; `slots` rows at a time.
+    """One continuation a prompt, in the order of the prompts, each with a limit of tokens; `slots` rows at a time.
 
-    Token n of a row is drawn by `draws` at step n. Rows end with an id of `eos`, with a stop string, or at the length
+    Token n of a row is drawn by `draws` at step n. Rows end with an id of `eos`, with a stop string, or at their
     limit. `prefixes` keeps the keys of beginnings from call to call. `on_token(row, id)` is told of each draw as it is
     made, and `on_end(n)` of n more rows that have ended. Works in eval mode whatever mode the model is in and leaves
     it so. Raises ValueError on an empty prompt, and where the model cannot read packed rows.
     """
     if not all(map(len, prompts)):
         raise ValueError("a prompt has no token; a model needs one to go on from")
-    if not prompts or max_new_tokens == 0:
-        return [Sampled([], "length") for _ in prompts]
-    if reason := why_padded(model, max(map(len, prompts)) + max_new_tokens):
+    longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)), default=0)
+    if reason := why_padded(model, longest):
         raise ValueError(f"{type(model).__name__}: {reason}; use route padded")
-    if isinstance(temperatures, int | float):
-        temperatures = [float(temperatures)] * len(prompts)
     with evaluating(model):
         kept = prefixes or Prefixes(model)
-        loop = _Loop(model, prompts, row_keys, seed, temperatures, max_new_tokens, eos, stop, kept, counts or Counts())
+        loop = _Loop(model, prompts, row_keys, seed, temperatures, limits, eos, stop, kept, counts or Counts())
         waiting = loop.waiting(slots)
         running, more = 0, next(waiting, None)
         while running or more:
@@ -122,7 +119,7 @@ class _Loop:
         row_keys: Sequence[int],
         seed: int,
         temperatures: Sequence[float],
-        max_new_tokens: int,
+        limits: Sequence[int],
         eos: tuple[int, ...],
         stop: StopStrings | None,
         prefixes: Prefixes,
@@ -130,7 +127,7 @@ class _Loop:
     ) -> None:
         self.model, self.prompts, self.prefixes, self.counts = model, prompts, prefixes, counts
         self.device = model.device
-        self.seed, self.limit, self.stop = seed, max_new_tokens, stop
+        self.seed, self.limits, self.stop = seed, limits, stop
         self.keys = torch.tensor(list(row_keys), dtype=torch.int64, device=self.device)
         self.temperatures = torch.tensor(temperatures, dtype=torch.float32, device=self.device)
         self.kinds = token_kinds(int(model.get_output_embeddings().weight.shape[0]), eos, stop).to(self.device)
@@ -145,9 +142,11 @@ class _Loop:
         then a share of them.
         """
         size = slots
-        for group in by_prefix(self.prompts, least=LEAST, multiple=MULTIPLE):
-            prefix = tuple(self.prompts[group.rows[0]][: group.length])
-            order = sorted(group.rows, key=lambda row: (len(self.prompts[row]), row))
+        wanted = [row for row, limit in enumerate(self.limits) if limit > 0]
+        for group in by_prefix([self.prompts[row] for row in wanted], least=LEAST, multiple=MULTIPLE):
+            rows = [wanted[number] for number in group.rows]
+            prefix = tuple(self.prompts[rows[0]][: group.length])
+            order = sorted(rows, key=lambda row: (len(self.prompts[row]), row))
             while order:
                 yield prefix, order[:size]
                 order, size = order[size:], max(1, int(slots * _REFILL_SHARE))
@@ -191,7 +190,7 @@ class _Loop:
             self.drawn[row].append(id)
             new.append((row, id))
             stopped = kind == 2 or (kind == 1 and self.stop is not None and self.stop(self.drawn[row]))
-            if stopped or len(self.drawn[row]) == self.limit:
+            if stopped or len(self.drawn[row]) == self.limits[row]:
                 self.ends[row] = True
         self.newest = drawn
         return new

@@ -32,12 +32,13 @@ class Sampling:
 class Request:
     """A prompt to continue. `row` names it: with the seed it fixes the noise, whatever the batch.
 
-    A `temperature` of its own stands in place of the sampling's.
+    A `temperature` and `max_new_tokens` of its own stand in place of the sampling's.
     """
 
     row: str
     prompt: Prompt
     temperature: float | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
