@@ -160,8 +160,11 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: 
     if unsaid := [name for name in _UNSAID if rest.get(name) is not None]:
         raise _Unsaid(", ".join(unsaid))
     scale = rest.get("scaling") or q.shape[-1] ** -0.5
-    # under autocast the rotation leaves float32 queries and keys beside values of half precision
-    q, k, v = (x[0].transpose(0, 1).to(v.dtype) for x in (q, k, v))
+    # under autocast the rotation leaves float32 queries and keys beside values of half precision: softmax and sums are
+    # float32 in either case, and on a CPU the gradient in half precision takes seven times as long
+    widen = q.device.type == "cpu" and torch.is_grad_enabled() and v.dtype in (torch.bfloat16, torch.float16)
+    dtype = torch.float32 if widen else v.dtype
+    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (q, k, v))
     return reader(module.layer_idx, q, k, v, scale)[None], None
 
 

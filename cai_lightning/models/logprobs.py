@@ -44,7 +44,8 @@ def logits_of(model: nn.Module, packed: Packed, targets: Tensor, states: Tensor,
 
     The one shift from a token to that before it is here.
     """
-    return head(model, states[packed.previous[targets]]) / temperature
+    logits = head(model, states[packed.previous[targets]])
+    return logits if temperature == 1 else logits / temperature
 
 
 def chosen_logprobs(
