@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class Ragged(Sequence[NDArray[Any]]):
     def __init__(self, dtype: Any, *, folder: Path | None = None) -> None:
         self._dtype = np.dtype(dtype)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the rows
+        weakref.finalize(self, self._file.close)  # views of it live on
         self._ends = array("q", [0])
         self._memory: NDArray[Any] | None = None
 

@@ -17,7 +17,7 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 RUNTIME: dict[str, Any] = {
     "outputs": str,
     "device": str,
-    "threads": int,
+    "threads": int | Literal["auto"],
     "progress": Literal["auto", "bar", "lines", "off"],
     "online": bool,
     "isolate": bool,
@@ -37,7 +37,7 @@ def check_config(config: DictConfig) -> None:
         check_value(value, annotation, f"runtime.{key}")
     if not DEVICE.fullmatch(device := config.runtime.device):
         raise UserError(f"runtime.device: {device!r} given, but auto, cpu, cuda, cuda:N or mps is wanted")
-    if config.runtime.threads < 1:
+    if config.runtime.threads != "auto" and config.runtime.threads < 1:
         raise UserError(f"runtime.threads: {config.runtime.threads} given, but at least 1 is wanted")
     if "_target_" not in config.report:
         raise UserError("report: needs _target_, the function that a run ends with")
@@ -83,18 +83,34 @@ def group_of(folder: Path) -> str:
     return folder.parent.name if folder.parent.parent.name == "sweeps" else folder.name
 
 
+def idle_threads() -> int:
+    """How many torch threads to take by default: OMP_NUM_THREADS where it is set, as parallel launchers do; else two
+    where two cores are idle, and one where they are not. Asked once a process: later the load is our own.
+    """
+    if "CAI_IDLE_THREADS" not in os.environ:
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        idle = cores - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 1
+        os.environ["CAI_IDLE_THREADS"] = given if given.isdigit() and int(given) else str(2 if idle >= 2 else 1)
+    return int(os.environ["CAI_IDLE_THREADS"])
+
+
 def enter_session(config: DictConfig, folder: Path) -> None:
     """Tells stages about this machine through the environment: whatever changes no number."""
     runtime = config.runtime
+    threads = idle_threads() if runtime.threads == "auto" else int(runtime.threads)
+    # a thread that waits must not spin: on a busy core the others wait for it, and all is ten times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.update(
         CAI_DEVICE=str(runtime.device),
-        CAI_THREADS=str(runtime.threads),
+        CAI_THREADS=str(threads),
         CAI_PROGRESS=str(runtime.progress),
         CAI_WANDB_MODE=str(runtime.wandb.mode),
         CAI_WANDB_PROJECT=str(runtime.wandb.project),
         CAI_WANDB_GROUP=str(runtime.wandb.group or group_of(folder)),
         CAI_WANDB_DIR=str(folder),
-        OMP_NUM_THREADS=str(runtime.threads),
+        OMP_NUM_THREADS=str(threads),
         CAI_ISOLATE="1" if runtime.isolate else "0",
         HF_HUB_OFFLINE="0" if runtime.online else "1",
         TOKENIZERS_PARALLELISM="false",

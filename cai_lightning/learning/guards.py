@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cai_lightning.learning.processes import full
+from cai_lightning.learning.tracking import due
 
 
 class StepSeed(Callback):  # type: ignore[misc]
@@ -49,7 +50,8 @@ class FiniteGuard(Callback):  # type: ignore[misc]
         """Raises ValueError naming the batch's rows where the norm of the gradient is not finite."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = full(torch.nn.utils.get_total_norm(gradients))
-        pl_module.log_dict({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
+        if due(trainer):
+            pl_module.log_dict({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
         # A loss scaler meets infinite gradients by design, and skips them itself.
         if trainer.scaler is None:
             self._check("gradient norm", norm, trainer)

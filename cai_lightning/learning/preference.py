@@ -13,6 +13,7 @@ from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
+from cai_lightning.learning.tracking import due
 from cai_lightning.models.logprobs import branch_logprobs
 
 
@@ -36,7 +37,8 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch)
-        self.log_dict(metrics)
+        if due(self.trainer):
+            self.log_dict(metrics)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002

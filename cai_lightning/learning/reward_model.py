@@ -11,6 +11,7 @@ from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.losses import bradley_terry_loss, masked_mean, weighted_mean
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
+from cai_lightning.learning.tracking import due
 
 
 class RewardModule(Shardable):  # type: ignore[misc]
@@ -37,7 +38,8 @@ class RewardModule(Shardable):  # type: ignore[misc]
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch)
-        self.log_dict(metrics)
+        if due(self.trainer):
+            self.log_dict(metrics)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002

@@ -12,6 +12,7 @@ from cai_lightning.learning.batches import TokenBatch
 from cai_lightning.learning.losses import weighted_nll
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
+from cai_lightning.learning.tracking import due
 from cai_lightning.models.logprobs import token_logprobs
 
 
@@ -27,7 +28,8 @@ class SFTModule(Shardable):  # type: ignore[misc]
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The batch's part of the loss of its accumulation window."""
         loss, mean = self._losses(batch)
-        self.log("loss", mean)
+        if due(self.trainer):
+            self.log("loss", mean)
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:  # noqa: ARG002

@@ -10,9 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 METRICS = "metrics.jsonl"
+
+
+def due(trainer: Trainer) -> bool:
+    """Whether figures of this step are written: on other steps handing them over would only cost time."""
+    return bool((trainer.global_step + 1) % trainer.log_every_n_steps == 0)
 
 
 class JsonlLogger(Logger):  # type: ignore[misc]

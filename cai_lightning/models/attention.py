@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from cai_lightning.models.causal import evaluating
 from cai_lightning.models.packing import Packed, Route, Tree, pack, texts
 from cai_lightning.models.segments import attend
 
@@ -98,10 +99,11 @@ def _checked(model: PreTrainedModel) -> str | None:
     before = config._attn_implementation
     if before not in ("sdpa", "eager", NAME):
         return f"its attention is {before!r}"
-    try:
-        model.set_attn_implementation(NAME)
-    except ValueError:
+    if model._is_stateful:
+        return "it carries a state along a row"
+    if not model._can_set_attn_implementation():
         return "it has no exchangeable attention"
+    model.set_attn_implementation(NAME)
     try:
         reason = _compared(model)
     except (TypeError, _Unsaid) as error:
@@ -122,11 +124,9 @@ def _compared(model: PreTrainedModel) -> str | None:
         asked.append(layer)
         return attend(q, k, v, packed.segments, scale=scale)
 
-    training = model.training
-    model.eval()
-    found = states_of(model, packed.ids, packed.positions, reader).float()
-    expected = _padded(model, packed).float()
-    model.train(training)
+    with evaluating(model):
+        found = states_of(model, packed.ids, packed.positions, reader).float()
+        expected = _padded(model, packed).float()
     if sorted(asked) != list(range(model.config.get_text_config().num_hidden_layers)):
         return "not every layer asks the attention interface"
     if not (found - expected).norm() <= _TOLERANCE * expected.norm():
@@ -159,6 +159,8 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: 
         return result
     if unsaid := [name for name in _UNSAID if rest.get(name) is not None]:
         raise _Unsaid(", ".join(unsaid))
+    if q.shape[-1] != v.shape[-1]:
+        raise _Unsaid("values of another width than queries")
     scale = rest.get("scaling") or q.shape[-1] ** -0.5
     # under autocast the rotation leaves float32 queries and keys beside values of half precision: softmax and sums are
     # float32 in either case, and on a CPU the gradient in half precision takes seven times as long

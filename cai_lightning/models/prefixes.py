@@ -17,7 +17,7 @@ class Group(NamedTuple):
 
 
 def by_prefix(prompts: Sequence[Ids], *, least: int, multiple: int = 1) -> list[Group]:
-    """The rows in groups, each with what its rows share, so that as few tokens as possible are read.
+    """The rows in groups, each with what its rows share, so that few tokens are read: neighbours are joined greedily.
 
     What is shared has at least `least` ids, else nothing; it is cut to a `multiple`, so that a chance likeness of a few
     rows' next words makes no prefix of its own; and it leaves each row an id of its own. Groups and their rows are in

@@ -150,7 +150,9 @@ def read_prompts(
 
 def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Cohort]) -> Float[Tensor, "row hidden"]:
     """The states of one new token a row, for the rows of all cohorts, one after the other."""
-    positions = torch.cat([cohort.positions for cohort in cohorts])
+    # rows that have ended go on with their cohort, and may be past what the model reads
+    last = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30) - 1
+    positions = torch.cat([cohort.positions for cohort in cohorts]).clamp_(max=last)
     for cohort in cohorts:
         cohort.grow()
     spans = _spans(cohorts)

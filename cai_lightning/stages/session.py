@@ -33,7 +33,8 @@ def prepare() -> None:
     import torch
     from transformers.utils import logging
 
-    torch.set_num_threads(int(os.environ.get("CAI_THREADS", "1")))
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    torch.set_num_threads(1 if several else int(os.environ.get("CAI_THREADS", "1")))
     logging.disable_progress_bar()
     gc.collect()
     torch.cuda.empty_cache()
