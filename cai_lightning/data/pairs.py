@@ -162,7 +162,7 @@ def _row(
 class PairData(LightningDataModule):  # type: ignore[misc]
     """Serves pairs in packed batches of at most `batch_tokens` tokens, as `plan` divides them.
 
-    With `share` the replies of a pair have one prompt between them; without it each is a text of its own.
+    Prompts of at least `share` tokens stand once for both replies of a pair; 0 repeats all of them.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class PairData(LightningDataModule):  # type: ignore[misc]
         plan: Plan,
         batch_tokens: int,
         accumulate: int,
-        share: bool,
+        share: int,
         route: Route,
         seed: int,
     ) -> None:
@@ -200,21 +200,23 @@ class PairData(LightningDataModule):  # type: ignore[misc]
         return BatchLoader(lambda epoch: self._plan(lengths, epoch=epoch), collate, mass, accumulate=accumulate)
 
 
-def pair_lengths(rows: Sequence[PairRow], *, share: bool) -> list[int]:
+def pair_lengths(rows: Sequence[PairRow], *, share: int) -> list[int]:
     """The tokens of each pair: those of its prompt once where it is shared, else twice."""
-    times = 1 if share else 2
-    return [times * len(row.prompt) + len(row.chosen) + len(row.rejected) for row in rows]
+    return [(1 if _shared(row, share) else 2) * len(row.prompt) + len(row.chosen) + len(row.rejected) for row in rows]
 
 
-def collate_pairs(
-    rows: Sequence[PairRow], chosen: list[int], divisor: float, *, share: bool, route: Route
-) -> PairBatch:
+def _shared(row: PairRow, share: int) -> bool:
+    return 0 < share <= len(row.prompt)
+
+
+def collate_pairs(rows: Sequence[PairRow], chosen: list[int], divisor: float, *, share: int, route: Route) -> PairBatch:
     """The batch of the pairs numbered `chosen`, in this order."""
     pairs = [rows[number] for number in chosen]
-    both = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
-    trees = [Tree(prompt, replies) for prompt, replies in both]
-    if not share:
-        trees = [Tree(prompt, (reply,)) for prompt, replies in both for reply in replies]
+    trees = []
+    for pair in pairs:
+        replies = (pair.chosen, pair.rejected)
+        parts = [replies] if _shared(pair, share) else [(reply,) for reply in replies]
+        trees += [Tree(pair.prompt, part) for part in parts]
     return PairBatch(
         packed=pack(trees, route=route),
         p_chosen=torch.tensor([pair.p_chosen for pair in pairs]),
@@ -240,7 +242,7 @@ def reference_rows(
     max_tokens: int,
     plan: Plan,
     batch_tokens: int,
-    share: bool,
+    share: int,
     route: Route,
 ) -> tuple[list[Reference], dict[str, int]]:
     """Both replies' log-probabilities, end token included, of every label that `pair_rows` keeps; and its counts."""

@@ -22,7 +22,7 @@ def run(
     max_tokens: int,
     plan: Callable[..., Any],
     batch_tokens: int,
-    share: bool,
+    share: int,
     route: Literal["packed", "padded"],
     chunk: int,
     precision: str,
