@@ -54,5 +54,7 @@ class Models:
             from cai_lightning.commands.huggingface import stored_dtype
             from cai_lightning.stages.sampling import load_backend
 
-            self._loaded[wanted.folder] = load_backend(wanted.folder, dtype=stored_dtype(wanted.folder), batch_size=1)
+            self._loaded[wanted.folder] = load_backend(
+                wanted.folder, dtype=stored_dtype(wanted.folder), batch_size=1, route="packed"
+            )
         return self._loaded[wanted.folder]

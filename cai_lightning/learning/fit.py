@@ -17,6 +17,8 @@ from lightning.pytorch.strategies import Strategy
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.guards import FiniteGuard, StepSeed
+from cai_lightning.learning.precision import Products, warn_if_slow
+from cai_lightning.learning.precision import products as made_by
 from cai_lightning.learning.processes import Whole, of_this_process
 
 # They set levels of their own, so their parents' would not reach them.
@@ -35,6 +37,7 @@ def fit(
     epochs: int,
     clip: float,
     precision: str,
+    products: Products,
     accumulate: int,
     checkpoint_activations: bool,
     seed: int,
@@ -47,7 +50,8 @@ def fit(
 ) -> None:
     """Trains the module in place for `epochs`; it is in eval mode afterwards.
 
-    `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm. With
+    `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm, `products` who
+    multiplies in float32 on a CPU. With
     `checkpoint_activations` each layer is computed again in the backward pass: less memory, more time. The result is a
     function of the weights, the data and `seed` on one kind of machine. With several `devices` this is called once in
     each process; `accumulate` batches on each of them make a step, and the first has the weights afterwards. Raises
@@ -58,7 +62,8 @@ def fit(
     guards = [StepSeed(seed=seed), FiniteGuard(), Whole(module)]
     if devices > 1 and "LOCAL_RANK" not in os.environ:
         raise ValueError(f"devices is {devices}, but this is one process: `cai run` starts them, or take devices=1")
-    with _quiet(), _deterministic(), _recomputing(module, checkpoint_activations):
+    warn_if_slow(precision, accelerator)
+    with _quiet(), _deterministic(), _recomputing(module, checkpoint_activations), made_by(products):
         trainer = Trainer(
             max_epochs=epochs,
             gradient_clip_val=clip,

@@ -14,23 +14,50 @@ from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
 from cai_lightning.learning.tracking import due
+from cai_lightning.models.adapters import names, only
+from cai_lightning.models.causal import evaluating
 from cai_lightning.models.logprobs import branch_logprobs
+from cai_lightning.models.packing import Packed
+
+LiveReference = Callable[[PreTrainedModel, Packed], Tensor]
+"""(policy, packed pairs) -> the log-probability [branch] of each reply under the reference, without a gradient."""
+
+
+def adapter_off(policy: PreTrainedModel, packed: Packed) -> Tensor:
+    """The reference of a policy that trains an adapter: itself without it."""
+    with torch.no_grad(), evaluating(policy), only(policy, names(policy)[:-1]):
+        return branch_logprobs(policy, packed, temperature=1.0)
+
+
+class Frozen:
+    """The reference of a policy that trains every weight: another copy of what it was, on the policy's device."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model.requires_grad_(False).eval()
+
+    def __call__(self, policy: PreTrainedModel, packed: Packed) -> Tensor:
+        """The log-probability [branch] of each reply under the copy."""
+        del policy
+        with torch.no_grad():
+            return branch_logprobs(self._model.to(packed.ids.device), packed, temperature=1.0)
 
 
 class PreferenceModule(Shardable):  # type: ignore[misc]
-    """Lowers a preference loss of a policy. It holds no reference: its log-probabilities come with the pairs."""
+    """Lowers a preference loss of a policy. The reference's log-probabilities come with the pairs, or from `live`."""
 
     def __init__(
         self,
         policy: PreTrainedModel,
         *,
         loss: Callable[[PreferenceInput], LossOutput],
+        live: LiveReference | None,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
     ) -> None:
         super().__init__()
         self.policy = policy
         self._loss = loss
+        self._live = live
         self._optimizer = optimizer
         self._schedule = schedule
 
@@ -53,6 +80,10 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
 
     def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
         logps = branch_logprobs(self.policy, batch.packed, temperature=1.0)
+        reference_chosen, reference_rejected = batch.reference_chosen, batch.reference_rejected
+        if self._live is not None:
+            reference = self._live(self.policy, batch.packed)
+            reference_chosen, reference_rejected = reference[::2], reference[1::2]
         lengths = torch.diff(batch.packed.branches)[:, 0].to(logps.device)
         output = self._loss(
             PreferenceInput(
@@ -60,8 +91,8 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
                 policy_rejected=logps[1::2],
                 lengths_chosen=lengths[::2],
                 lengths_rejected=lengths[1::2],
-                reference_chosen=batch.reference_chosen,
-                reference_rejected=batch.reference_rejected,
+                reference_chosen=reference_chosen,
+                reference_rejected=reference_rejected,
                 p_chosen=batch.p_chosen,
                 weight=batch.weight,
             )

@@ -59,6 +59,9 @@ def hidden_states(model: Any, packed: Packed) -> Float[Tensor, "token hidden"]:
         segments = packed.segments
 
         def reader(_: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+            if q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16):
+                # there the gradient takes seven times as long in half precision; softmax and sums are float32 in both
+                return attend(q.float(), k.float(), v.float(), segments, scale=scale).to(q.dtype)
             return attend(q, k, v, segments, scale=scale)
 
         return states_of(model, packed.ids, packed.positions, reader)
@@ -162,11 +165,8 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: 
     if q.shape[-1] != v.shape[-1]:
         raise _Unsaid("values of another width than queries")
     scale = rest.get("scaling") or q.shape[-1] ** -0.5
-    # under autocast the rotation leaves float32 queries and keys beside values of half precision: softmax and sums are
-    # float32 in either case, and on a CPU the gradient in half precision takes seven times as long
-    widen = q.device.type == "cpu" and torch.is_grad_enabled() and v.dtype in (torch.bfloat16, torch.float16)
-    dtype = torch.float32 if widen else v.dtype
-    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (q, k, v))
+    # under autocast the rotation leaves float32 queries and keys beside values of half precision
+    q, k, v = (x[0].transpose(0, 1).to(v.dtype) for x in (q, k, v))
     return reader(module.layer_idx, q, k, v, scale)[None], None
 
 

@@ -16,7 +16,7 @@ class Group(NamedTuple):
     length: int
 
 
-def by_prefix(prompts: Sequence[Ids], *, least: int, multiple: int = 1) -> list[Group]:
+def by_prefix(prompts: Sequence[Ids], *, least: int, multiple: int) -> list[Group]:
     """The rows in groups, each with what its rows share, so that few tokens are read: neighbours are joined greedily.
 
     What is shared has at least `least` ids, else nothing; it is cut to a `multiple`, so that a chance likeness of a few

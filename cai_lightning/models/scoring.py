@@ -70,7 +70,11 @@ def _parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def _letters(model: PreTrainedModel, spans: Sequence[Span], prefix: Prefix, route: Route) -> list[tuple[float, ...]]:
     """The log-probability of each continuation's one token."""
     ends = [prompt[prefix.length :] for prompt, _ in spans]
-    forks = by_prefix(ends, least=_FORK) if route == "packed" else [Group((row,), 0) for row in range(len(ends))]
+    forks = (
+        by_prefix(ends, least=_FORK, multiple=1)
+        if route == "packed"
+        else [Group((row,), 0) for row in range(len(ends))]
+    )
     trees = [Tree(ends[fork.rows[0]][: fork.length], [ends[row][fork.length :] for row in fork.rows]) for fork in forks]
     packed = pack(trees, route=route).to(model.device)
     states = _states(model, packed, prefix)[packed.branches[:, 1].to(model.device) - 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import AnswerRows, CausalLM, PromptRows
@@ -25,6 +25,7 @@ def run(
     chunk: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> AnswerRows:
     """Answer rows: every prompt once by the policy, and once by each snapshot (`sequences` = RL samples seen).
@@ -43,7 +44,7 @@ def run(
 
     # in a function of its own: what it has loaded is gone when the next model is
     def answer(part: Path, sequences: int | None, path: Path, advance: Callable[[int], None]) -> None:
-        backend = load_backend(path, dtype=dtype, batch_size=batch_size)
+        backend = load_backend(path, dtype=dtype, batch_size=batch_size, route=route)
 
         def work(some: Sequence[Prompt]) -> Iterator[Answer]:
             done = reply(backend, some, sampling, lambda prompt: f"{prompt.id}/answer")

@@ -15,7 +15,7 @@ def run(
     out: Path,
     *,
     policy: CausalLM,
-    reference: ReferenceRows,
+    reference: ReferenceRows | None,
     labels: dict[str, LabelRows],
     limits: dict[str, int | None],
     weights: dict[str, float],
@@ -33,10 +33,13 @@ def run(
 ) -> CausalLM:
     """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels.
 
+    The reference is `policy` as it was: its log-probabilities are read from `reference`, or where that is null, made
+    batch by batch, by the policy without its adapter or by another copy of it.
     `adapter` says what of it learns, `base_dtype` is the number format of what does not.
     """
     from cai_lightning.data.pairs import as_asked, pair_rows
-    from cai_lightning.learning.preference import PreferenceModule
+    from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_off
+    from cai_lightning.models.adapters import names
     from cai_lightning.models.causal import load_causal, save_trained
     from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
@@ -51,12 +54,15 @@ def run(
     fits(model, max_tokens)
     adapter(model, seed=seed)
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
-    references = {row.id: row for row in read_rows(reference, Reference)}
+    references = None if reference is None else {row.id: row for row in read_rows(reference, Reference)}
+    live = None
+    if references is None:
+        live = adapter_off if names(model) else Frozen(load_causal(policy, dtype=base_dtype)[0])
     format = Format(tokenizer)
     rows, counts = pair_rows(chosen, references, format, asked=as_asked, max_tokens=max_tokens, folder=out)
     write_counts(out, counts)
     batches = data(rows, [], seed=seed)
-    module = PreferenceModule(model, loss=loss, optimizer=optimizer, schedule=schedule)
+    module = PreferenceModule(model, loss=loss, live=live, optimizer=optimizer, schedule=schedule)
     checks = [
         supervision(format, every_end=not counts["no_end"]),
         starts_at_the_reference(loss, tolerance=first_loss_tolerance),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.constitution.principles import Constitution
 from cai_lightning.constitution.questions import Asking, FewShotDraw, Order, Pick
@@ -37,6 +37,7 @@ def run(
     chunk: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> LabelRows:
     """Label rows and `counts.json`: labels with a cut question; how letters are tokenised, and how probable they are.
@@ -61,7 +62,7 @@ def run(
         few_shot_draw=few_shot_draw,
         seed=seed,
     )
-    backend = load_backend(feedback_model, dtype=dtype, batch_size=batch_size, cut_questions=True)
+    backend = load_backend(feedback_model, dtype=dtype, batch_size=batch_size, route=route, cut_questions=True)
     sampling = Sampling(temperature, thought_tokens, (), seed)
     thinking = Thinking(backend, reasoning_samples, sampling) if reasoning_samples else None
     rows = read_rows(comparisons, Comparison)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import CausalLM, Table
@@ -24,6 +24,7 @@ def run(
     resamples: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> Table:
     """`evals.json`: for each named file accuracy with a conversation-clustered 95 % interval, n, position bias.
@@ -37,7 +38,7 @@ def run(
     from cai_lightning.evaluation.multiple_choice import evaluate
     from cai_lightning.stages.sampling import load_backend
 
-    backend = load_backend(model, dtype=dtype, batch_size=batch_size)
+    backend = load_backend(model, dtype=dtype, batch_size=batch_size, route=route)
     table = {}
     for name, rows in questions.items():
         shown = few_shots.get(name, [])

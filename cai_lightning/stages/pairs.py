@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, PromptRows
@@ -30,6 +30,7 @@ def run(
     chunk: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> ComparisonRows:
     """Comparison rows; pairs of equal replies are left out, for there is nothing to compare.
@@ -46,7 +47,7 @@ def run(
     if (out / ROWS).exists():
         shutil.rmtree(samples, ignore_errors=True)
         return out
-    backend = load_backend(policy, dtype=dtype, batch_size=batch_size)
+    backend = load_backend(policy, dtype=dtype, batch_size=batch_size, route=route)
     rows = read_rows(prompts, Prompt)
     first, second = (Sampling(t, max_new_tokens, tuple(stop), seed) for t in temperatures)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.stages.estimates import Estimate, sampled
 from cai_lightning.text.artifacts import CausalLM, PromptRows, ResponseRows
@@ -22,6 +22,7 @@ def run(
     chunk: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> ResponseRows:
     """Response rows, one a prompt, in the prompts' order (Bai et al. 2022, section 3.1: T = 1), and `counts.json`."""
@@ -31,7 +32,7 @@ def run(
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
 
-    backend = load_backend(policy, dtype=dtype, batch_size=batch_size)
+    backend = load_backend(policy, dtype=dtype, batch_size=batch_size, route=route)
     sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
     rows = read_rows(prompts, Prompt)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_lightning.constitution.cleaning import Cleaning
 from cai_lightning.constitution.principles import Constitution, Principle
@@ -34,6 +34,7 @@ def run(
     chunk: int,
     batch_size: int,
     dtype: str,
+    route: Literal["packed", "padded"],
     seed: int,
 ) -> RevisionRows:
     """Revision rows: for each response its rounds 1..`rounds`, so that one chain feeds every ablation.
@@ -49,7 +50,7 @@ def run(
     from cai_lightning.text.backends import Sampling
     from cai_lightning.text.chunks import in_chunks
 
-    backend = load_backend(reviser, dtype=dtype, batch_size=batch_size)
+    backend = load_backend(reviser, dtype=dtype, batch_size=batch_size, route=route)
     rows = read_rows(responses, Response)
     principles = {principle.id: principle for principle in constitution.revising}
     examples = tuple(map(solved, constitution.critique_few_shots))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cai_lightning.text.backends import Completion, Generator, Request, Sampling
 from cai_lightning.text.records import Answer, Prompt, Response, Revision
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from cai_lightning.models.engine import CausalBackend
 
 
-def load_backend(path: Path, *, dtype: str, batch_size: int, cut_questions: bool = False) -> CausalBackend:
+def load_backend(
+    path: Path, *, dtype: str, batch_size: int, route: Literal["packed", "padded"], cut_questions: bool = False
+) -> CausalBackend:
     """A generator and scorer over a causal-LM folder, on this run's device.
 
+    `route` packed is our own engine, padded transformers' `generate` and padded rows.
     `cut_questions` allows it to cut a question that is a text, solved examples first; else that is an error.
     """
     from cai_lightning.models.causal import load_causal
@@ -25,7 +28,8 @@ def load_backend(path: Path, *, dtype: str, batch_size: int, cut_questions: bool
 
     prepare()
     model, tokenizer = load_causal(path, dtype=dtype)
-    return CausalBackend(model.to(device()), tokenizer, batch_size=batch_size, cut_questions=cut_questions)
+    model = model.to(device())
+    return CausalBackend(model, tokenizer, batch_size=batch_size, route=route, cut_questions=cut_questions)
 
 
 def key_of(path: Path) -> str:
