@@ -186,10 +186,8 @@ def test_changing_any_number_of_a_stage_changes_its_key_and_only_what_follows() 
             moved = {name for name in plan.nodes if plan.nodes[name].key != again.nodes[name].key}
             assert slot in moved, leaf
             # what another stage takes over: the reference computes as the preference loss does
-            shared = {
-                f"stages.dpo.{leaf}" for leaf in ("fit.precision", "max_tokens", "data.batch_tokens", "data.multiple")
-            }
-            shared.add("stages.reward_model.fit.precision")
+            taken = ("fit.precision", "max_tokens", "data.batch_tokens", "data.share", "data.plan.multiple")
+            shared = {"stages.reward_model.fit.precision", *(f"stages.dpo.{leaf}" for leaf in taken)}
             assert moved <= follows or leaf in shared, f"{leaf} moved {moved - follows}"
 
 

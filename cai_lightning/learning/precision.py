@@ -25,7 +25,8 @@ def products(wanted: Products) -> Iterator[None]:
     The setting that asks for oneDNN allows it bfloat16 parts, which chips with AMX use: so its error is measured first,
     and where it is not that of float32 the default stays, with a warning.
     """
-    matmul: Any = torch.backends.mkldnn.matmul
+    mkldnn: Any = torch.backends.mkldnn
+    matmul = mkldnn.matmul
     before = matmul.fp32_precision
     try:
         if wanted == "onednn":

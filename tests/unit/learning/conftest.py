@@ -1,4 +1,6 @@
 from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -55,6 +57,18 @@ def trainer():
         "loggers": [],
         "callbacks": [],
     }
+
+
+@pytest.fixture
+def step():
+    """A function that gives the loss of one training step outside a fit."""
+
+    def run(module, batch):
+        module.trainer = SimpleNamespace(global_step=0, log_every_n_steps=1)
+        module.log = module.log_dict = Mock()
+        return module.training_step(batch, 0)
+
+    return run
 
 
 @pytest.fixture

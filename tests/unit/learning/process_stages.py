@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
 from cai_lightning.learning.losses import dpo_loss
@@ -23,7 +24,7 @@ RECIPE = {
     "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01),
     "schedule": partial(constant, warmup_steps=2),
 }
-BATCHES = {"pad": 0, "batch_tokens": 24, "multiple": 4, "seed": 0}
+BATCHES = {"plan": partial(length_buckets, multiple=4), "batch_tokens": 24, "route": "packed", "seed": 0}
 LENGTHS = (4, 4, 7, 8, 10, 12, 5, 9, 12, 11)
 
 
@@ -31,7 +32,7 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     """Every kind of module, one after the other; `out/<case>` has its weights and its metrics."""
     torch.set_num_threads(1)
     sft = SFTData(rows(), [], accumulate=accumulate, **BATCHES)
-    pairs = PairData(pair_rows(), [], accumulate=accumulate, **BATCHES)
+    pairs = PairData(pair_rows(), [], accumulate=accumulate, share=1, **BATCHES)
     assert len(sft.train_dataloader()) % 2, "two processes must share the batches unevenly"
     tied, untied, preferring, adapted, mixed = (llama(tie=name != "untied") for name in ("", "untied", "", "", ""))
     lora(adapted, rank=2, alpha=8, dropout=0.5, targets=None, rslora=False, dora=False, merge=True, seed=0)
@@ -76,6 +77,6 @@ def rows() -> list[SFTRow]:
 
 def pair_rows() -> list[PairRow]:
     return [
-        PairRow(str(i), [3, *range(4, 2 + n), 1], [3, *range(5, 3 + n), 1], 1, 0.9, 1.0 + i % 3, -3.0, -4.0)
+        PairRow(str(i), [3], [*range(4, 2 + n), 1], [*range(5, 3 + n), 1], 0.9, 1.0 + i % 3, -3.0, -4.0)
         for i, n in enumerate(LENGTHS)
     ]

@@ -1,6 +1,9 @@
+from functools import partial
+
 import pytest
 import torch
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.sft import SFTData, SFTRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.sft import SFTModule
@@ -11,7 +14,8 @@ ROWS = [SFTRow([3, 4 + i, 5, 6 + i, 1], [0.0, 0.0, 1.0, 1.0, 1.0]) for i in rang
 
 
 def data():
-    return SFTData(ROWS, [], pad=0, batch_tokens=16, multiple=8, accumulate=1, seed=0)
+    plan = partial(length_buckets, multiple=8)
+    return SFTData(ROWS, [], plan=plan, batch_tokens=16, accumulate=1, route="packed", seed=0)
 
 
 def adapted(model, dora=False):

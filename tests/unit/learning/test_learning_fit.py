@@ -1,9 +1,11 @@
 import json
+from functools import partial
 from unittest.mock import Mock
 
 import pytest
 import torch
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.sft import SFTData, SFTRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.guards import FirstBatch, check_supervision
@@ -14,7 +16,8 @@ ROWS = [SFTRow([3, 4 + i, 1], [0.0, 1.0, 1.0]) for i in range(4)]
 
 
 def data(rows=ROWS):
-    return SFTData(rows, [], pad=0, batch_tokens=4, multiple=4, accumulate=1, seed=0)
+    plan = partial(length_buckets, multiple=4)
+    return SFTData(rows, [], plan=plan, batch_tokens=4, accumulate=1, route="packed", seed=0)
 
 
 def weights(module):
@@ -101,11 +104,6 @@ def test_wandb_goes_on_offline_where_the_network_does_not_answer(tmp_path, monke
     run.finish.assert_called_once_with()
 
 
-def rows_of(*rows):
-    ids, marks = zip(*rows, strict=True)
-    return torch.tensor(ids), torch.tensor(marks, dtype=torch.float32)
-
-
 @pytest.mark.parametrize(
     ("ids", "marks", "message"),
     [
@@ -121,10 +119,10 @@ def rows_of(*rows):
 )
 def test_first_batch_assertions(ids, marks, message):
     """Start token 2, end token 1, prompts end in 4; the first row is fine."""
-    input_ids, marked = rows_of(([2, 4, 7, 1, 0], [0, 0, 1, 1, 0]), (ids, marks))
+    rows = [([2, 4, 7, 1], [0, 0, 1, 1]), (ids, marks)]
 
     def check():
-        check_supervision(input_ids, marked, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)
+        check_supervision(rows, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)
 
     if message is None:
         check()
@@ -135,7 +133,18 @@ def test_first_batch_assertions(ids, marks, message):
 
 def test_a_start_token_that_also_ends_replies_need_not_begin_a_text():
     """As in GPT-2, whose prompts have none."""
-    ids, marks = rows_of(([3, 4, 7, 1, 1], [0, 0, 1, 1, 0]))
-    check_supervision(ids, marks, bos=1, eos=1, is_prompt=lambda before: before[-1] == 4)
+    rows = [([3, 4, 7, 1], [0, 0, 1, 1])]
+    check_supervision(rows, bos=1, eos=1, is_prompt=lambda before: before[-1] == 4)
     with pytest.raises(ValueError, match=r"no row of the first batch begins with the start token \(2\)"):
-        check_supervision(ids, marks, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)
+        check_supervision(rows, bos=2, eos=1, is_prompt=lambda before: before[-1] == 4)
+
+
+def test_rows_may_be_given_one_after_the_other_and_lack_an_end_where_that_is_allowed():
+    rows = [([2, 4, 7, 1], [0, 0, 0.5, 1]), ([2, 4, 7, 8], [0, 0, 1, 1])]
+
+    def check(**given):
+        check_supervision(iter(rows), bos=2, eos=1, is_prompt=lambda before: before[-1] == 4, **given)
+
+    check(every_end=False)
+    with pytest.raises(ValueError, match="row 1 of the first batch learns no end token"):
+        check()

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.guards import FirstLoss
@@ -19,28 +20,32 @@ LOSSES = [
 ]
 
 
-def logp(policy, ids, prompt_tokens):
+def logp(policy, prompt, reply):
+    ids = prompt + reply
     with torch.no_grad():
         every = policy(torch.tensor([ids])).logits[0].log_softmax(-1)
-    return sum(every[place - 1, ids[place]].item() for place in range(prompt_tokens, len(ids)))
+    return sum(every[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))
 
 
 def rows(policy, p_chosen=1.0):
-    pairs = [([3 + i, 4, 8 + i, 1], [3 + i, 4, 9 + i, 10, 1]) for i in range(4)]
+    """Pairs of seven tokens: two of prompt, two and three of replies."""
+    triples = [([3 + i, 4], [8 + i, 1], [9 + i, 10, 1]) for i in range(4)]
     return [
-        PairRow(str(i), a, b, 2, p_chosen, 1.0 + i, logp(policy, a, 2), logp(policy, b, 2))
-        for i, (a, b) in enumerate(pairs)
+        PairRow(str(i), prompt, a, b, p_chosen, 1.0 + i, logp(policy, prompt, a), logp(policy, prompt, b))
+        for i, (prompt, a, b) in enumerate(triples)
     ]
 
 
-def data(pairs, *, batch_tokens=128, accumulate=1):
-    return PairData(pairs, [], pad=0, batch_tokens=batch_tokens, multiple=4, accumulate=accumulate, seed=0)
+def data(pairs, *, validation=(), batch_tokens=128, accumulate=1):
+    plan = partial(length_buckets, multiple=4)
+    given = {"plan": plan, "batch_tokens": batch_tokens, "share": 1, "route": "packed", "seed": 0}
+    return PairData(pairs, validation, accumulate=accumulate, **given)
 
 
 def margins(policy, pairs):
     return [
-        (logp(policy, row.chosen_ids, 2) - row.reference_chosen)
-        - (logp(policy, row.rejected_ids, 2) - row.reference_rejected)
+        (logp(policy, row.prompt, row.chosen) - row.reference_chosen)
+        - (logp(policy, row.prompt, row.rejected) - row.reference_rejected)
         for row in pairs
     ]
 
@@ -64,7 +69,7 @@ def test_soft_labels_are_met_and_not_passed(llama, recipe, trainer):
         assert margins(module.policy, pairs) == pytest.approx([optimum] * 4, abs=0.05)
 
 
-WINDOWS = pytest.mark.parametrize(("batch_tokens", "accumulate"), [(128, 1), (16, 4), (32, 4)])
+WINDOWS = pytest.mark.parametrize(("batch_tokens", "accumulate"), [(128, 1), (8, 4), (16, 4)])
 
 
 @WINDOWS
@@ -86,7 +91,7 @@ def test_a_foreign_reference_is_noticed(llama, recipe, trainer, batch_tokens, ac
 
 def test_accumulation_weighs_every_pair_by_its_weight(llama, recipe, trainer):
     ends = []
-    for batch_tokens, accumulate in ((128, 1), (16, 4)):
+    for batch_tokens, accumulate in ((128, 1), (8, 4)):
         pairs = rows(llama())
         plain = recipe | {"optimizer": lambda module: torch.optim.SGD(module.parameters(), lr=0.1)}
         module = PreferenceModule(llama(), loss=LOSSES[0], **plain)
@@ -103,8 +108,12 @@ def test_metrics_are_those_of_trl_and_equal_in_two_runs(llama, recipe, trainer, 
         (tmp_path / name).mkdir()
         pairs = rows(llama())
         module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
-        both = PairData(pairs, pairs, pad=0, batch_tokens=32, multiple=4, accumulate=1, seed=0)
-        fit(module, both, epochs=2, **(trainer | {"loggers": [JsonlLogger(tmp_path / name)]}))
+        fit(
+            module,
+            data(pairs, validation=pairs, batch_tokens=16),
+            epochs=2,
+            **(trainer | {"loggers": [JsonlLogger(tmp_path / name)]}),
+        )
         written.append((tmp_path / name / "metrics.jsonl").read_bytes())
     assert written[0] == written[1]
     for name in (b"rewards/margins", b"rewards/accuracies", b"logps/chosen", b"val/rewards/margins", b"grad_norm"):

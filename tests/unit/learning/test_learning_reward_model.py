@@ -1,14 +1,18 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.reward_model import RewardModule
+from cai_lightning.models.packing import texts
 
 
 class LastToken(nn.Module):
-    """A reward read from the state of a row's last real token."""
+    """A reward read from the state of a text's last token, each text by itself."""
 
     def __init__(self, causal):
         super().__init__()
@@ -16,28 +20,26 @@ class LastToken(nn.Module):
         self.score = nn.Linear(causal.config.hidden_size, 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, input_ids, mask):
-        states = self.trunk(input_ids=input_ids, use_cache=False).last_hidden_state
-        return self.score(states[torch.arange(len(mask)), mask.shape[1] - 1 - mask.flip(1).int().argmax(1)])[:, 0]
+    def forward(self, packed):
+        rows = [self.trunk(input_ids=packed.ids[places][None], use_cache=False) for places in texts(packed)]
+        return self.score(torch.stack([row.last_hidden_state[0, -1] for row in rows]))[:, 0]
 
 
 def rows(p_chosen, weights=(1.0, 1.0, 1.0, 1.0)):
-    return [
-        PairRow(str(i), [3 + i, 4, 8 + i, 1], [3 + i, 4, 9 + i, 10, 1], 2, p_chosen, weights[i], None, None)
-        for i in range(4)
-    ]
+    return [PairRow(str(i), [3 + i, 4], [8 + i, 1], [9 + i, 10, 1], p_chosen, weights[i], None, None) for i in range(4)]
 
 
 def data(pairs):
-    return PairData(pairs, [], pad=0, batch_tokens=128, multiple=4, accumulate=1, seed=0)
+    plan = partial(length_buckets, multiple=4)
+    return PairData(pairs, [], plan=plan, batch_tokens=128, accumulate=1, share=1, route="packed", seed=0)
 
 
 def rewards(module, pairs):
     (batch,) = data(pairs).train_dataloader()
     with torch.no_grad():
-        chosen, rejected = module.model(batch.input_ids, batch.mask).chunk(2)
+        found = module.model(batch.packed)
     order = batch.rows.argsort()
-    return chosen[order], rejected[order]
+    return found[::2][order], found[1::2][order]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

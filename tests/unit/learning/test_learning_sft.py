@@ -1,9 +1,10 @@
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.sft import SFTData, SFTRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.optim import muon_adamw, warmup_linear
@@ -13,8 +14,9 @@ from cai_lightning.learning.sft import SFTModule
 ROWS = [SFTRow([3 + i, *range(8, 9 + i), 1], [0.0] + [1.0] * (i + 2)) for i in range(4)]
 
 
-def data(rows, *, batch_tokens, accumulate):
-    return SFTData(rows, [], pad=0, batch_tokens=batch_tokens, multiple=2, accumulate=accumulate, seed=0)
+def data(rows, *, batch_tokens, accumulate, route="packed"):
+    plan = partial(length_buckets, multiple=2)
+    return SFTData(rows, [], plan=plan, batch_tokens=batch_tokens, accumulate=accumulate, route=route, seed=0)
 
 
 def greedy(policy, prompt):
@@ -23,6 +25,9 @@ def greedy(policy, prompt):
         with torch.no_grad():
             ids.append(int(policy(torch.tensor([ids])).logits[0, -1].argmax()))
     return ids
+
+
+ROUTES = pytest.mark.parametrize("route", ["packed", "padded"])
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -50,27 +55,27 @@ def test_muon_learns_them_too(llama, trainer):
     assert [greedy(module.policy, row.ids[0]) for row in ROWS] == [row.ids for row in ROWS]
 
 
-def test_the_loss_is_the_slow_sum_over_weighted_tokens(llama, recipe):
+@ROUTES
+def test_the_loss_is_the_slow_sum_over_weighted_tokens(llama, recipe, step, route):
     """Weights, the shift and the divisor, token by token through plain transformers."""
     module = SFTModule(llama(), **recipe)
     rows = [SFTRow([3, 8, 9, 1], [0.0, 1.0, 4.0, 0.5]), SFTRow([4, 9, 1], [0.0, 0.0, 2.0])]
-    (batch,) = data(rows, batch_tokens=64, accumulate=1).train_dataloader()
+    (batch,) = data(rows, batch_tokens=64, accumulate=1, route=route).train_dataloader()
     total = weight = 0.0
     for row in rows:
         logits = module.policy(torch.tensor([row.ids])).logits[0]
         for place in range(1, len(row.ids)):
             total -= row.weights[place] * logits[place - 1].log_softmax(-1)[row.ids[place]].item()
             weight += row.weights[place]
-    module.log = Mock()
-    assert module.training_step(batch, 0).item() == pytest.approx(total / weight, rel=1e-5)
+    assert step(module, batch).item() == pytest.approx(total / weight, rel=1e-5)
 
 
-def test_prompt_tokens_and_pads_have_no_part_in_the_loss(llama, recipe):
+@ROUTES
+def test_no_text_is_learned_from_what_stands_beside_it(llama, recipe, step, route):
     module = SFTModule(llama(tie=False), **recipe)
-    module.log = Mock()
-    (batch,) = data(ROWS[:2], batch_tokens=64, accumulate=1).train_dataloader()
-    module.training_step(batch, 0).backward()
-    # the end token is in every input but leads nowhere, and so are pads: neither embedding gets a gradient
+    (batch,) = data(ROWS[:2], batch_tokens=64, accumulate=1, route=route).train_dataloader()
+    step(module, batch).backward()
+    # the end token is in every text but leads nowhere, least of all to the next text: its embedding gets no gradient
     gradient = module.policy.get_input_embeddings().weight.grad
     assert gradient[[0, 1]].abs().max() == 0
     assert gradient[[3, 4, 8]].abs().min(0).values.max() > 0
@@ -99,15 +104,39 @@ def test_two_fits_end_in_equal_bits(llama, recipe, trainer):
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
-def test_dropout_is_on_while_training_and_drawn_by_seed(llama, recipe, trainer):
+def gpt2(**changes):
+    small = dict(vocab_size=16, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(GPT2Config(**(small | changes))).eval()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_dropout_between_tokens_is_on_while_training_and_drawn_by_seed(llama, recipe, trainer, kind):
+    """Packed rows know none, so such a model's rows are padded."""
     ends = []
     for seed in (0, 0, 1):
-        policy = llama()
-        for layer in policy.model.layers:
-            layer.self_attn.attention_dropout = 0.5
+        if kind == "llama":
+            policy = llama()
+            policy.config.attention_dropout = 0.5
+            for layer in policy.model.layers:
+                layer.self_attn.attention_dropout = 0.5
+        else:
+            policy = gpt2(attn_pdrop=0.5, resid_pdrop=0.0, embd_pdrop=0.0)
         module = SFTModule(policy, **recipe)
         fit(module, data(ROWS, batch_tokens=64, accumulate=1), epochs=2, **(trainer | {"seed": seed}))
-        ends.append(policy.model.layers[0].self_attn.q_proj.weight.detach().clone())
+        ends.append(policy.get_input_embeddings().weight.detach().clone())
         assert policy.training is False
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_dropout_of_states_is_drawn_by_seed_on_packed_rows(recipe, trainer):
+    ends = []
+    for seed in (0, 0, 1):
+        policy = gpt2(attn_pdrop=0.0, resid_pdrop=0.5, embd_pdrop=0.0)
+        module = SFTModule(policy, **recipe)
+        fit(module, data(ROWS, batch_tokens=64, accumulate=1), epochs=2, **(trainer | {"seed": seed}))
+        ends.append(policy.get_input_embeddings().weight.detach().clone())
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
