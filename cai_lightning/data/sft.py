@@ -16,7 +16,7 @@ from torch import Tensor
 from cai_lightning.data.batching import BatchLoader, Plan
 from cai_lightning.data.ragged import Ragged, id_type
 from cai_lightning.models.format import Format
-from cai_lightning.models.packing import Packed, Route, Tree, pack
+from cai_lightning.models.packing import Packed, Route, Tree, pack, places
 from cai_lightning.text.backends import Prompt
 
 TOGETHER = 1000  # examples that are encoded at once
@@ -146,6 +146,7 @@ def collate_sft(rows: Sequence[SFTRow], chosen: list[int], divisor: float, *, ro
     """The batch of the rows numbered `chosen`, in this order."""
     picked = [rows[number] for number in chosen]
     packed = pack([Tree((), (row.ids,)) for row in picked], route=route)
-    weights = torch.cat([torch.tensor(row.weights, dtype=torch.float32) for row in picked])
+    weights = torch.zeros(len(packed.ids))
+    weights[places(packed)] = torch.cat([torch.tensor(row.weights, dtype=torch.float32) for row in picked])
     targets = ((weights > 0) & (packed.previous >= 0)).nonzero()[:, 0]
     return SFTBatch(packed, targets, weights[targets], torch.tensor(divisor), torch.tensor(chosen))

@@ -25,7 +25,7 @@ def ids_of(rows):
 
 @pytest.fixture
 def alike():
-    """Five prompts that begin with the same 70 tokens, one of them three times, three that share 40, and two others."""
+    """Five prompts that begin with the same 70 tokens, one of them three times, three that share 40 others, and two."""
     generator = torch.Generator().manual_seed(6)
 
     def some(length):
@@ -34,7 +34,8 @@ def alike():
     common = some(70)
     same = common + some(2)
     longer = [common + some(length) for length in (3, 7)]
-    shorter = [common[:40] + some(length) for length in (1, 5, 9)]
+    other = some(40)
+    shorter = [other + some(length) for length in (1, 5, 9)]
     return [same, some(4), *shorter, same, *longer, some(12), same]
 
 
@@ -279,7 +280,7 @@ def test_a_beginning_is_read_once_over_several_calls(model, alike):
     assert kept.read == 0
     for _ in range(3):
         assert ids_of(draw(model, alike, limit=3, slots=10, prefixes=kept, counts=counts)) == expected
-    # 70 common ids are cut to 64 and 40 to 32: read once each; behind them three rows each, then the two others
+    # 70 common ids are cut to 64 and 40 to 32: read once each; behind them three rows each, then the other two
     assert kept.read == 2
     assert counts.prompt_tokens == 3 * ((8 + 9 + 13) + (9 + 13 + 17) + (4 + 12))
 
