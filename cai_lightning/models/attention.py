@@ -28,8 +28,9 @@ Reader = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 """(layer, queries, keys and values [token, heads, width], scale) -> what each token reads, like the queries."""
 
 _UNSAID = ("softcap", "s_aux", "position_bias", "head_mask")
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "attn_dropout", "attention_probs_dropout_prob")
 _READER = "cai_reader"
-_REASON = "_cai_padded_because"
+_REASON, _SAID = "_cai_padded_because", "_cai_padding_said"
 _TOLERANCE = 0.02  # of the states' size; another function between tokens is off by far more, bfloat16 by less
 
 log = logging.getLogger("cai")
@@ -74,16 +75,19 @@ def route_of(model: PreTrainedModel, wanted: Route, longest: int) -> Route:
 
 
 def why_padded(model: PreTrainedModel, longest: int) -> str | None:
-    """Why rows whose texts have up to `longest` tokens must be padded for this model; None where they need not."""
-    config = model.config.get_text_config()
-    reason: str | None = getattr(model, _REASON, None)
+    """Why texts of up to `longest` tokens must be padded for this model as it is now; None where they need not."""
     if not hasattr(model, _REASON):
-        reason = _checked(model)
-        setattr(model, _REASON, reason)
-        if reason:
-            log.warning("%s: %s; rows are padded", type(model).__name__, reason)
+        setattr(model, _REASON, _checked(model))
+        setattr(model, _SAID, set())
+    config = model.config.get_text_config()
+    reason: str | None = getattr(model, _REASON)
+    if reason is None and model.training and any(getattr(config, name, None) for name in _DROPOUTS):
+        reason = "it drops attention weights while it learns"
     if reason is None and (window := _window(config)) is not None and window < longest:
-        reason = f"its window of {window} tokens is shorter than a text of {longest}"
+        reason = f"its window of {window} tokens is shorter than its texts"
+    if reason is not None and reason not in getattr(model, _SAID):
+        getattr(model, _SAID).add(reason)
+        log.warning("%s: %s; rows are padded", type(model).__name__, reason)
     return reason
 
 
@@ -97,8 +101,6 @@ def _window(config: Any) -> int | None:
 def _checked(model: PreTrainedModel) -> str | None:
     """Prepares a model, then reads two short texts packed and padded: why they differ, if they do."""
     config = model.config.get_text_config()
-    if getattr(config, "attention_dropout", 0.0):
-        return "it drops attention weights in training"
     before = config._attn_implementation
     if before not in ("sdpa", "eager", NAME):
         return f"its attention is {before!r}"
@@ -162,6 +164,8 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: 
         return result
     if unsaid := [name for name in _UNSAID if rest.get(name) is not None]:
         raise _Unsaid(", ".join(unsaid))
+    if rest.get("dropout"):
+        raise _Unsaid("dropout of attention weights")
     if q.shape[-1] != v.shape[-1]:
         raise _Unsaid("values of another width than queries")
     scale = rest.get("scaling") or q.shape[-1] ** -0.5

@@ -6,7 +6,7 @@ on its neighbours beyond rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,14 +90,16 @@ def sample(
     if reason := why_padded(model, longest):
         raise ValueError(f"{type(model).__name__}: {reason}; use route padded")
     with evaluating(model):
-        kept = prefixes or Prefixes(model)
+        kept, refill = prefixes or Prefixes(model), max(1, int(slots * _REFILL_SHARE))
         loop = _Loop(model, prompts, row_keys, seed, temperatures, limits, eos, stop, kept, counts or Counts())
-        waiting = loop.waiting(slots)
-        running, more = 0, next(waiting, None)
-        while running or more:
-            while more and running + len(more[1]) <= slots:
-                loop.admit(*more)
-                running, more = running + len(more[1]), next(waiting, None)
+        waiting, running = loop.waiting(), 0
+        while running or waiting:
+            while waiting and slots - running >= (min(len(waiting[0][1]), refill) if running else 1):
+                prefix, rows = waiting.pop(0)
+                taken, left = rows[: slots - running], rows[slots - running :]
+                loop.admit(prefix, taken)
+                running += len(taken)
+                waiting[:0] = [(prefix, left)] if left else []
             new = loop.step()
             if on_token is not None:
                 for row, id in new:
@@ -137,19 +139,15 @@ class _Loop:
         self.members: list[list[int]] = []  # the rows of each cohort
         self.logits = torch.zeros(0)
 
-    def waiting(self, slots: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-        """Beginnings, each with rows to be taken together, shortest prompts first: as many as there are slots at first,
-        then a share of them.
-        """
-        size = slots
+    def waiting(self) -> list[tuple[tuple[int, ...], list[int]]]:
+        """Beginnings, each with the rows behind it, shortest prompts first."""
+        found = []
         wanted = [row for row, limit in enumerate(self.limits) if limit > 0]
         for group in by_prefix([self.prompts[row] for row in wanted], least=LEAST, multiple=MULTIPLE):
             rows = [wanted[number] for number in group.rows]
             prefix = tuple(self.prompts[rows[0]][: group.length])
-            order = sorted(rows, key=lambda row: (len(self.prompts[row]), row))
-            while order:
-                yield prefix, order[:size]
-                order, size = order[size:], max(1, int(slots * _REFILL_SHARE))
+            found.append((prefix, sorted(rows, key=lambda row: (len(self.prompts[row]), row))))
+        return found
 
     def admit(self, prefix: tuple[int, ...], rows: list[int]) -> None:
         """Reads the prompts of rows, equal ones once, and draws nothing yet."""

@@ -84,8 +84,8 @@ def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) ->
     Keys may have fewer heads; the mask is added to scores [row, key heads, heads a key head x query, column].
     """
     grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-    scores = grouped @ k.transpose(2, 3) * scale
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    scores = grouped.to(wide) @ k.transpose(2, 3).to(wide) * scale
     if mask is not None:
         scores = scores + mask
     sums = scores.logsumexp(-1)
