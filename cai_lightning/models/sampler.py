@@ -87,9 +87,9 @@ def sample(
     if not all(map(len, prompts)):
         raise ValueError("a prompt has no token; a model needs one to go on from")
     longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)), default=0)
-    if reason := why_padded(model, longest):
-        raise ValueError(f"{type(model).__name__}: {reason}; use route padded")
     with evaluating(model):
+        if reason := why_padded(model, longest):
+            raise ValueError(f"{type(model).__name__}: {reason}; use route padded")
         kept, refill = prefixes or Prefixes(model), max(1, int(slots * _REFILL_SHARE))
         loop = _Loop(model, prompts, row_keys, seed, temperatures, limits, eos, stop, kept, counts or Counts())
         waiting, running = loop.waiting(), 0

@@ -20,7 +20,8 @@ head size), f MLP units, L layers, V token ids and n tokens in a batch:
 
 Each norm keeps its input and its normed input, and in bf16-mixed each map its own copy of what enters it; attention
 keeps queries, keys, values and result, the MLP its gate before and after the nonlinearity, the other factor and the
-product. Attention makes no table of all pairs of tokens (fused kernels). Checked on a Llama of 20 million weights
+product. Attention makes no table of all pairs of tokens (fused kernels). A shared prompt is counted for
+each of its replies, and the attention of bf16-mixed keeps float32 on a CPU. Checked on a Llama of 20 million weights
 on a CPU: within 5 % of what tensors take; glibc's heap may hold a quarter more. Source of 16 bytes a weight:
 Rajbhandari et al. 2020 (ZeRO), section 3.1.
 """
