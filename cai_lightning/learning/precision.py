@@ -31,7 +31,7 @@ def products(wanted: Products) -> Iterator[None]:
     try:
         if wanted == "onednn":
             matmul.fp32_precision = "bf16"
-            if (error := product_error()) > _LARGEST_ERROR:
+            if not (error := product_error()) <= _LARGEST_ERROR:
                 log.warning("products=onednn: its error is %.1e here, not float32's; the default stays", error)
                 matmul.fp32_precision = before
         yield

@@ -47,6 +47,7 @@ def trainer():
     return {
         "clip": 1.0,
         "precision": "32-true",
+        "products": "default",
         "accumulate": 1,
         "checkpoint_activations": False,
         "seed": 0,

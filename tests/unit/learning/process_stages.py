@@ -44,7 +44,7 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     again = partial(fit, checkpoint_activations=True)
     one(out / "adapter", SFTModule(adapted, **RECIPE), sft, again, adapted)
     one(out / "reward", RewardModule(reward, centre_coef=0.01, **RECIPE), pairs, fit, reward)
-    dpo = PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), **RECIPE)
+    dpo = PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), live=None, **RECIPE)
     one(out / "dpo", dpo, pairs, fit, preferring)
     one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
 

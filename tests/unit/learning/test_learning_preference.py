@@ -10,8 +10,9 @@ from cai_lightning.learning.fit import fit
 from cai_lightning.learning.guards import FirstLoss
 from cai_lightning.learning.losses import cdpo_loss, dpo_loss, ipo_loss
 from cai_lightning.learning.optim import warmup_linear
-from cai_lightning.learning.preference import PreferenceModule
+from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_off
 from cai_lightning.learning.tracking import JsonlLogger
+from cai_lightning.models.adapters import full, lora, names
 
 LOSSES = [
     partial(dpo_loss, beta=0.1),
@@ -54,7 +55,7 @@ def margins(policy, pairs):
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_four_pairs_are_learned(llama, recipe, trainer, loss, precision):
     pairs = rows(llama())
-    module = PreferenceModule(llama(), loss=loss, **recipe)
+    module = PreferenceModule(llama(), loss=loss, live=None, **recipe)
     fit(module, data(pairs), epochs=20, **(trainer | {"precision": precision}))
     assert min(margins(module.policy, pairs)) > 3
 
@@ -64,7 +65,7 @@ def test_soft_labels_are_met_and_not_passed(llama, recipe, trainer):
     for loss, optimum in ((partial(dpo_loss, beta=1.0), math.log(3)), (partial(ipo_loss, beta=1.0), 0.25)):
         pairs = rows(llama(), p_chosen=0.75)
         falling = partial(warmup_linear, warmup_steps=2, final_fraction=0.0)
-        module = PreferenceModule(llama(), loss=loss, optimizer=recipe["optimizer"], schedule=falling)
+        module = PreferenceModule(llama(), loss=loss, live=None, optimizer=recipe["optimizer"], schedule=falling)
         fit(module, data(pairs), epochs=60, **trainer)
         assert margins(module.policy, pairs) == pytest.approx([optimum] * 4, abs=0.05)
 
@@ -74,7 +75,7 @@ WINDOWS = pytest.mark.parametrize(("batch_tokens", "accumulate"), [(128, 1), (8,
 
 @WINDOWS
 def test_the_first_loss_is_ln_2(llama, recipe, trainer, batch_tokens, accumulate):
-    module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
+    module = PreferenceModule(llama(), loss=LOSSES[0], live=None, **recipe)
     guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
     pairs = data(rows(llama()), batch_tokens=batch_tokens, accumulate=accumulate)
     fit(module, pairs, epochs=1, **(trainer | {"callbacks": [guard], "accumulate": accumulate}))
@@ -82,7 +83,7 @@ def test_the_first_loss_is_ln_2(llama, recipe, trainer, batch_tokens, accumulate
 
 @WINDOWS
 def test_a_foreign_reference_is_noticed(llama, recipe, trainer, batch_tokens, accumulate):
-    module = PreferenceModule(llama(), loss=partial(dpo_loss, beta=1.0), **recipe)
+    module = PreferenceModule(llama(), loss=partial(dpo_loss, beta=1.0), live=None, **recipe)
     guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
     pairs = data(rows(llama(seed=1)), batch_tokens=batch_tokens, accumulate=accumulate)
     with pytest.raises(ValueError, match=r"the first loss is .*, not 0.693147: the reference"):
@@ -94,7 +95,7 @@ def test_accumulation_weighs_every_pair_by_its_weight(llama, recipe, trainer):
     for batch_tokens, accumulate in ((128, 1), (8, 4)):
         pairs = rows(llama())
         plain = recipe | {"optimizer": lambda module: torch.optim.SGD(module.parameters(), lr=0.1)}
-        module = PreferenceModule(llama(), loss=LOSSES[0], **plain)
+        module = PreferenceModule(llama(), loss=LOSSES[0], live=None, **plain)
         split = data(pairs, batch_tokens=batch_tokens, accumulate=accumulate)
         assert len(split.train_dataloader()) == accumulate
         fit(module, split, epochs=2, **(trainer | {"accumulate": accumulate}))
@@ -107,7 +108,7 @@ def test_metrics_are_those_of_trl_and_equal_in_two_runs(llama, recipe, trainer, 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         pairs = rows(llama())
-        module = PreferenceModule(llama(), loss=LOSSES[0], **recipe)
+        module = PreferenceModule(llama(), loss=LOSSES[0], live=None, **recipe)
         fit(
             module,
             data(pairs, validation=pairs, batch_tokens=16),
@@ -118,3 +119,72 @@ def test_metrics_are_those_of_trl_and_equal_in_two_runs(llama, recipe, trainer, 
     assert written[0] == written[1]
     for name in (b"rewards/margins", b"rewards/accuracies", b"logps/chosen", b"val/rewards/margins", b"grad_norm"):
         assert name in written[0]
+
+
+def adapted(policy):
+    lora(policy, rank=4, alpha=8.0, dropout=0.5, targets=None, rslora=False, dora=False, merge=False, seed=0)
+    return policy
+
+
+def reads(model):
+    """How many tokens each pass through a model's second block sees from now on, and whether for a gradient."""
+    seen = []
+
+    def see(layer, given, output):
+        del layer, output
+        seen.append((given[0].shape[:-1].numel(), torch.is_grad_enabled()))
+
+    model.model.layers[1].input_layernorm.register_forward_hook(see)
+    return seen
+
+
+@pytest.mark.parametrize("prepare", [lambda policy: (full(policy, seed=0), policy)[1], adapted], ids=["full", "lora"])
+def test_a_live_reference_teaches_what_a_cached_one_does(llama, recipe, trainer, prepare):
+    """Also beside dropout, which the reference must not have."""
+    plain = recipe | {"optimizer": lambda module: torch.optim.SGD(module.parameters(), lr=0.1)}
+    ends, cached = [], rows(llama())
+    unknown = [row._replace(reference_chosen=None, reference_rejected=None) for row in cached]
+    for pairs, live in ((cached, False), (unknown, True)):
+        policy = prepare(llama())
+        reference = (adapter_off if names(policy) else Frozen(llama())) if live else None
+        module = PreferenceModule(policy, loss=LOSSES[0], live=reference, **plain)
+        fit(module, data(pairs, batch_tokens=16), epochs=3, **trainer)
+        ends.append(torch.cat([weight.detach().flatten() for weight in policy.parameters() if weight.requires_grad]))
+        assert not names(policy) or policy.model.layers[0].self_attn.q_proj.active_adapters == ["trained"]
+    assert (ends[0] - ends[1]).abs().max() < 1e-5
+
+
+def test_a_cached_reference_is_read_once_a_pair_and_a_live_one_each_epoch(llama, recipe, trainer):
+    """Four pairs of seven tokens in one batch, three epochs."""
+    for live in (False, True):
+        policy, model = llama(), llama()
+        pairs = rows(model)
+        for each in (policy, model):
+            Frozen(each)(each, batch_of(pairs).packed)  # a model's first packed row is preceded by a trial
+        policy.requires_grad_(True)
+        learned, referred = reads(policy), reads(model)
+        module = PreferenceModule(policy, loss=LOSSES[0], live=Frozen(model) if live else None, **recipe)
+        fit(module, data(pairs), epochs=3, **trainer)
+        assert learned == [(28, True)] * 3
+        assert referred == [(28, False)] * 3 * live
+
+
+def batch_of(pairs):
+    (batch,) = data(pairs).train_dataloader()
+    return batch
+
+
+def test_an_adapter_that_is_its_own_reference_is_read_twice_a_step(llama, recipe, trainer):
+    policy = adapted(llama())
+    adapter_off(policy, batch_of(rows(llama())).packed)
+    seen = reads(policy)
+    module = PreferenceModule(policy, loss=LOSSES[0], live=adapter_off, **recipe)
+    fit(module, data(rows(llama())), epochs=2, **trainer)
+    assert seen == [(28, True), (28, False)] * 2
+
+
+def test_a_live_reference_starts_at_ln_2_whatever_comes_with_the_pairs(llama, recipe, trainer):
+    guard = FirstLoss(expected=math.log(2), tolerance=1e-5)
+    for policy, live in ((llama(), Frozen(llama())), (adapted(llama()), adapter_off)):
+        module = PreferenceModule(policy, loss=LOSSES[0], live=live, **recipe)
+        fit(module, data(rows(llama(seed=1))), epochs=1, **(trainer | {"callbacks": [guard]}))

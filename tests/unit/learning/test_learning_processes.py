@@ -19,6 +19,7 @@ FIT = {
     "epochs": 2,
     "clip": 0.5,
     "precision": "32-true",
+    "products": "default",
     "checkpoint_activations": False,
     "log_every": 1,
 }

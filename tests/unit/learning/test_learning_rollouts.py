@@ -1,16 +1,15 @@
-from functools import partial
-
 import pytest
 import torch
 
 from cai_lightning.learning.advantages import AdaptiveKL, FixedKL
 from cai_lightning.learning.fit import fit
-from cai_lightning.learning.ppo import PPOModule, RolloutBatch
-from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, draw, select
+from cai_lightning.learning.ppo import PPOModule
+from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, Rollouts, draw, select
 from cai_lightning.learning.scaling import raw
 from cai_lightning.learning.snapshots import Snapshots
 from cai_lightning.models.format import Format
-from cai_lightning.models.logprobs import response_logprobs
+from cai_lightning.models.logprobs import token_logprobs
+from cai_lightning.models.packing import Tree, pack, places, texts
 from cai_lightning.text.dialogue import human
 
 PROMPTS = [human("a"), human("b c d"), human("c b")]
@@ -21,18 +20,23 @@ def rewards_for(letter):
     return lambda _, replies: [float(reply.startswith(letter)) for reply in replies]
 
 
+def logps_of(policy):
+    """A reference: the log-probabilities of all branches' tokens."""
+    return lambda packed: token_logprobs(policy, packed, places(packed), temperature=1.0)
+
+
 @pytest.fixture
 def ppo(llama, recipe, tokenizer):
-    """A function that builds learner, collector and loader; keyword arguments replace the collector's."""
+    """A function that builds learner, collector and loader; further keyword arguments replace the collector's."""
 
-    def build(policy=None, **changes):
+    def build(policy=None, minibatch=16, **changes):
         policy = llama() if policy is None else policy
         module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, vf_coef=0.1, **recipe)
         ids = Format(tokenizer).prompt_ids(PROMPTS)
         prompts = [RolloutPrompt(str(i), *row) for i, row in enumerate(zip(PROMPTS, ids, strict=True))]
         settings = {
             "module": module,
-            "reference": partial(response_logprobs, llama(), temperature=1.0),
+            "reference": logps_of(llama()),
             "prompts": prompts,
             "tokenizer": tokenizer,
             "score": rewards_for("a"),
@@ -41,9 +45,10 @@ def ppo(llama, recipe, tokenizer):
             "kl": FixedKL(kl_coef=0.0),
             "observe": lambda *_: None,
             "rollouts": 32,
+            "samples": 1,
             "sample_rows": 32,
             "forward_rows": 8,
-            "multiple": 4,
+            "route": "packed",
             "max_new_tokens": 1,
             "temperature": 1.0,
             "missing_eos_penalty": 0.0,
@@ -52,12 +57,28 @@ def ppo(llama, recipe, tokenizer):
             "seed": 0,
         }
         collect = Collector(**(settings | changes))
-        loader = RolloutLoader(
-            module, collect, rollouts=collect.rollouts, minibatch=16, ppo_epochs=2, multiple=4, seed=0
-        )
-        return module, collect, loader
+        return module, collect, loader_of(collect, minibatch=minibatch)
 
     return build
+
+
+def loader_of(collect, call=None, **changes):
+    """The loader of a collector, or of a function in its place."""
+    shared = {name: getattr(collect, name) for name in ("rollouts", "samples", "route")}
+    given = shared | {"minibatch": 16, "ppo_epochs": 2, "seed": 0} | changes
+    return RolloutLoader(collect.module, call or collect, **given)
+
+
+def watched(module, see):
+    """Shows each training batch to `see` before it is learned; the step itself."""
+    step = module.training_step
+
+    def training_step(batch, batch_idx):
+        see(batch)
+        return step(batch, batch_idx)
+
+    module.training_step = training_step
+    return step
 
 
 def p_first_letter(policy, tokenizer, letter):
@@ -90,26 +111,26 @@ def test_every_epoch_collects_once_from_the_policy_as_it_is(ppo, trainer):
         seen.append((iteration, module.trainer.global_step, module.training))
         return collect(iteration)
 
-    loader = RolloutLoader(module, counting, rollouts=32, minibatch=16, ppo_epochs=2, multiple=4, seed=0)
+    loader = loader_of(collect, counting)
     fit(module, loader, epochs=3, **trainer)
     # 32 rows in minibatches of 16, twice: four steps an iteration
     assert seen == [(0, 0, True), (1, 4, True), (2, 8, True)]
     assert len(loader) == 4
 
 
-def test_the_first_ratio_is_one_and_the_first_kl_zero(ppo, trainer):
-    """At step 0 policy = sampler = reference, whatever the chunking and padding of either forward pass."""
-    module, collect, loader = ppo(max_new_tokens=5, forward_rows=5)
+@pytest.mark.parametrize("route", ["packed", "padded"])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_the_first_ratio_is_one_and_the_first_kl_zero(ppo, trainer, samples, route):
+    """At step 0 policy = sampler = reference, whatever rows are read together in either forward pass."""
+    module, collect, loader = ppo(max_new_tokens=5, forward_rows=5, samples=samples, route=route)
     ratios = []
-    original = module.training_step
 
-    def watched(batch, batch_idx):
+    def see(batch):
         if not ratios:
-            logps, _ = module(batch.input_ids, batch.mask)
-            ratios.append((logps - batch.old_logps).exp()[batch.mask].detach())
-        return original(batch, batch_idx)
+            logps, _ = module(batch.packed)
+            ratios.append((logps - batch.old_logps[batch.mask]).exp().detach())
 
-    module.training_step = watched
+    watched(module, see)
     fit(module, loader, epochs=1, **trainer)
     assert ratios[0].sub(1).abs().max() < 1e-5
     assert collect.history[0]["objective/kl"] == pytest.approx(0, abs=1e-5)
@@ -186,19 +207,124 @@ def test_prompts_come_in_shuffled_passes():
     assert draw(4, 6, seed=1, iteration=3) == draw(4, 6, seed=1, iteration=3)
 
 
-def test_minibatches_lose_pads_only():
-    mask = torch.tensor([[0, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 1]], dtype=torch.bool)
-    steps = torch.arange(14.0).view(2, 7)
-    batch = RolloutBatch(torch.arange(16).view(2, 8), mask, *[steps] * 4, torch.arange(2))
-    short = select(batch, [0], multiple=2)
-    # the last reply token is number 3, so four tokens and three steps remain
-    assert short.input_ids.tolist() == [[0, 1, 2, 3]]
-    assert short.advantages.tolist() == [[0.0, 1.0, 2.0]]
-    assert select(batch, [1, 0], multiple=2).input_ids.shape == (2, 8)
-    assert select(batch, [1, 0], multiple=2).rows.tolist() == [1, 0]
+@pytest.fixture
+def collected():
+    """Two prompts, of two and of one token, with two replies each; step n of reply r has the figure 5 r + n."""
+    trees = [Tree([5, 6], [[7, 8], [7]]), Tree([5], [[9, 10, 11, 12, 1], [9, 1, 2]])]
+    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)
+    return Rollouts(trees, mask, *[torch.arange(20.0).view(4, 5)] * 4)
+
+
+def test_minibatches_are_whole_prompts_cut_to_their_longest_reply(collected):
+    short = select(collected, [0], samples=2, route="packed")
+    # two replies of two and one token behind the prompt of two
+    assert sorted(short.packed.ids.tolist()) == [5, 6, 7, 7, 8] and short.rows.tolist() == [0, 1]
+    assert short.mask.int().tolist() == [[1, 1], [1, 0]]
+    assert short.advantages.tolist() == short.old_logps.tolist() == [[0.0, 1.0], [5.0, 6.0]]
+
+
+def test_replies_of_a_minibatch_stand_in_the_order_of_their_rows(collected):
+    whole = select(collected, [0, 1], samples=2, route="padded")
+    # the shorter prompt comes first
+    assert whole.rows.tolist() == [2, 3, 0, 1] and whole.packed.route == "padded"
+    replies = [whole.packed.ids[start:stop].tolist() for start, stop in whole.packed.branches.tolist()]
+    assert replies == [[9, 10, 11, 12, 1], [9, 1, 2], [7, 8], [7]]
+    assert whole.mask.sum(1).tolist() == [5, 3, 2, 1]
+    assert whole.returns[:, 0].tolist() == [10.0, 15.0, 0.0, 5.0]
 
 
 def test_minibatches_must_fill_the_collection(ppo):
-    module, collect, _ = ppo()
+    _, collect, _ = ppo()
     with pytest.raises(ValueError, match=r"rollouts \(32\) must be a multiple of minibatch \(12\)"):
-        RolloutLoader(module, collect, rollouts=32, minibatch=12, ppo_epochs=1, multiple=4, seed=0)
+        loader_of(collect, minibatch=12)
+    with pytest.raises(ValueError, match=r"minibatch \(16\), and that of samples \(3\)"):
+        loader_of(collect, samples=3)
+    assert len(loader_of(collect, samples=16, minibatch=16)) == 4
+
+
+def test_minibatches_keep_the_replies_to_a_prompt_together(ppo, trainer):
+    module, _, loader = ppo(samples=4, minibatch=8, max_new_tokens=3)
+    seen = []
+    watched(module, lambda batch: seen.append(batch.rows.tolist()))
+    fit(module, loader, epochs=1, **trainer)
+    # twice over the 32 replies, in minibatches of two prompts with four replies each
+    assert len(seen) == len(loader) == 8
+    for epoch in (seen[:4], seen[4:]):
+        assert sorted(row for rows in epoch for row in rows) == list(range(32))
+    for rows in seen:
+        for four in (rows[:4], rows[4:]):
+            assert four[0] % 4 == 0 and four == list(range(four[0], four[0] + 4))
+    assert seen[:4] != seen[4:]
+
+
+def test_replies_to_one_prompt_are_drawn_apart(ppo, trainer):
+    module, _, loader = ppo(samples=4, max_new_tokens=5, observe=lambda *given: seen.append(given[1:3]))
+    seen = []
+    fit(module, loader, epochs=1, **trainer)
+    ((prompts, replies),) = seen
+    groups = [(prompts[at : at + 4], replies[at : at + 4]) for at in range(0, 32, 4)]
+    assert all(len({prompt.id for prompt in asked}) == 1 for asked, _ in groups)
+    assert sum(len(set(drawn)) > 1 for _, drawn in groups) > 6
+
+
+def test_a_prompt_is_read_once_for_four_replies(ppo, trainer, llama):
+    """Counted in tokens that a linear layer sees: by the sampler, by both models' scoring, and by each minibatch."""
+    read = {}
+    policy, reference = llama(), llama()
+    for name, model in (("policy", policy), ("reference", reference)):
+        logps_of(model)(pack([Tree([3], [[4]])]))  # a model's first packed row is preceded by a trial
+        layer = model.model.layers[1].mlp.up_proj
+        layer.register_forward_hook(lambda _, given, __, name=name: read[name].append(given[0].shape[:-1].numel()))
+    # 12 replies of one token, which needs no step of decoding
+    module, _, loader = ppo(policy, reference=logps_of(reference), rollouts=12, samples=4, minibatch=4)
+    read.update(policy=[], reference=[])
+    fit(module, loader, epochs=1, **trainer)
+    # each of three prompts is drawn once: 3, 5 and 4 tokens, 4 more with its replies. Forward in parts of 8 rows
+    assert sum(read["reference"]) == 12 + 12 and len(read["reference"]) == 2
+    sampled, scored, learned = read["policy"][:1], read["policy"][1:3], read["policy"][3:]
+    assert sampled == [12] and sum(scored) == 12 + 12
+    assert sorted(learned) == [7, 7, 8, 8, 9, 9]
+
+
+def test_replies_learn_alike_whether_they_share_their_prompt_or_not(ppo, trainer):
+    """Loss and gradient of one minibatch, its prompts once and repeated for each reply."""
+    batches = []
+    module, _, loader = ppo(samples=4, max_new_tokens=5)
+    step = watched(module, batches.append)
+    fit(module, loader, epochs=2, **trainer)
+    batch, gradients, losses = batches[-1], [], []
+    shared = [batch.packed.ids[start:stop].tolist() for start, stop in batch.packed.branches.tolist()]
+    prompts = [prompt_of(batch.packed, branch) for branch in range(len(shared))]
+    apart = batch._replace(packed=pack([Tree(*tree) for tree in zip(prompts, ([r] for r in shared), strict=True)]))
+    assert len(apart.packed.ids) > len(batch.packed.ids)
+    module.log_dict = lambda *_, **__: None
+    for each in (batch, apart):
+        module.zero_grad()
+        loss = step(each, 0)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([weight.grad.flatten() for weight in module.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[1].norm()
+
+
+def prompt_of(packed, branch):
+    start = packed.branches[branch, 0]
+    places = texts(packed)[branch]
+    return packed.ids[places[: (places == start).nonzero().item()]].tolist()
+
+
+def test_padded_rows_draw_the_same_replies_and_learn_the_same(ppo, trainer):
+    """The oracle: transformers' own generate and right-padded rows."""
+    ends, seen = [], []
+    for route in ("packed", "padded"):
+        module, collect, loader = ppo(
+            route=route, samples=4, max_new_tokens=5, observe=lambda *given: seen.append(given[2])
+        )
+        module._optimizer = lambda module: torch.optim.SGD(module.parameters(), lr=0.1)
+        fit(module, loader, epochs=2, **trainer)
+        ends.append((collect.history, torch.cat([weight.detach().flatten() for weight in module.parameters()])))
+    assert seen[:2] == seen[2:]
+    for one, other in zip(ends[0][0], ends[1][0], strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    assert (ends[0][1] - ends[1][1]).abs().max() < 1e-5

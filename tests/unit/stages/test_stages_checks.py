@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from transformers import LlamaConfig
 
+from cai_lightning.data.pairs import PairRow, collate_pairs
+from cai_lightning.data.sft import SFTRow, collate_sft
 from cai_lightning.learning.losses import dpo_loss, ipo_loss
 from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
 from cai_lightning.models.engine import fits
@@ -18,19 +21,50 @@ from cai_lightning.stages.checks import starts_at_the_reference, supervision
 BEGUN = SimpleNamespace(global_step=0)
 
 
-def first_batch(text: str, reply: str, *, learnt_prompt: int = 0, end: bool = True) -> Any:
+def encoded(text: str, reply: str, *, end: bool) -> tuple[list[int], list[int]]:
     tokenizer = make_tokenizer()
-    prompt, tail = tokenizer.encode(text), tokenizer.encode(reply) + ([tokenizer.eos_token_id] if end else [])
+    return tokenizer.encode(text), tokenizer.encode(reply) + ([tokenizer.eos_token_id] if end else [])
+
+
+def first_batch(text: str, reply: str, *, learnt_prompt: int = 0, end: bool = True) -> Any:
+    """The row in question behind a shorter one that is fine."""
+    prompt, tail = encoded(text, reply, end=end)
     weights = [0.0] * (len(prompt) - learnt_prompt) + [1.0] * (len(tail) + learnt_prompt)
-    return SimpleNamespace(input_ids=torch.tensor([prompt + tail]), weights=torch.tensor([weights]))
+    short, sure = encoded("\n\nAssistant:", " sure", end=True)
+    rows = [SFTRow(short + sure, [0.0] * len(short) + [1.0] * len(sure)), SFTRow(prompt + tail, weights)]
+    return collate_sft(rows, [1, 0], 1.0, route="packed")
 
 
-def check(batch: Any) -> None:
-    supervision(Format(make_tokenizer()), lambda batch: batch.weights).on_train_batch_start(BEGUN, None, batch, 0)
+def check(batch: Any, **changes: Any) -> None:
+    callback: Callback = supervision(Format(make_tokenizer()), **changes)
+    callback.on_train_batch_start(BEGUN, None, batch, 0)
 
 
 def test_a_reply_learnt_to_its_end_passes() -> None:
     check(first_batch("\n\nHuman: what\n\nAssistant:", " sure"))
+
+
+def test_an_open_end_passes_where_it_is_allowed() -> None:
+    check(first_batch("\n\nHuman: what\n\nAssistant:", " sure", end=False), every_end=False)
+
+
+def pair(text: str, *, end: bool = True, share: int = 1) -> Any:
+    """A batch of one pair, whose rejected reply has an end or not."""
+    prompt, chosen = encoded(text, " sure", end=True)
+    rejected = encoded(text, " no get", end=end)[1]
+    return collate_pairs([PairRow("0", prompt, chosen, rejected, 0.9, 1.0, None, None)], [0], 1.0, share=share,
+                         route="packed")  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_both_replies_of_a_pair_are_looked_at_each_behind_its_prompt(share: int) -> None:
+    asked = "\n\nHuman: what\n\nAssistant:"
+    check(pair(asked, share=share))
+    check(pair(asked + " no", share=share), marker=" no")
+    with pytest.raises(ValueError, match="row 1 of the first batch learns no end token"):
+        check(pair(asked, end=False, share=share))
+    with pytest.raises(ValueError, match="row 0 of the first batch: what stands before the reply is not a prompt"):
+        check(pair(asked + " no", share=share))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def labelled(out: Path, comparisons: Path, samples: int) -> list[Label]:
         chunk=2,
         batch_size=4,
         dtype="float32",
+        route="packed",
         seed=0,
     )
     return read_rows(out, Label)
@@ -122,6 +123,7 @@ def test_what_was_cleaned_is_counted_by_rule_in_a_killed_run_too(tmp_path: Path,
             chunk=2,
             batch_size=4,
             dtype="float32",
+            route="packed",
             seed=0,
         )
         return read_rows(out, Revision)

@@ -16,7 +16,8 @@ from cai_lightning.learning.scaling import raw
 from cai_lightning.microworld.vocabulary import tokenizer
 from cai_lightning.models.adapters import full, lora, names, only
 from cai_lightning.models.causal import load_causal, new_llama, save_causal, save_trained
-from cai_lightning.models.logprobs import response_logprobs
+from cai_lightning.models.logprobs import token_logprobs
+from cai_lightning.models.packing import Tree, pack, places
 from cai_lightning.models.reward import reward_from_causal, save_reward
 from cai_lightning.stages import ppo
 from cai_lightning.stages.checks import scores_as_saved
@@ -72,6 +73,12 @@ def memory(found: Roles) -> int:
     return sum(weight.numel() for weight in {weight for part in parts for weight in part.parameters()})
 
 
+def logps(model: Any) -> torch.Tensor:
+    """Of all tokens but the first."""
+    packed = pack([Tree(IDS[0, :1], [IDS[0, 1:]])])
+    return token_logprobs(model, packed, places(packed), temperature=1.0)
+
+
 def scores(found: Roles) -> list[float]:
     with only(found.judge.model, found.judge_adapters):
         return found.judge.score_replies(
@@ -103,26 +110,32 @@ def test_one_base_serves_policy_reference_and_reward_model(base: Path, tmp_path:
 def test_the_reference_is_the_policy_of_step_zero_whatever_it_learns(base: Path, tmp_path: Path) -> None:
     policy = sft(base, tmp_path / "sft" / "1")
     judge = reward(base, tmp_path / "reward_model" / "1", ADAPTER)
-    everything = torch.ones_like(IDS)
-    start = response_logprobs(load_causal(policy, dtype="float32")[0], IDS, everything, temperature=1.0)
+    start = logps(load_causal(policy, dtype="float32")[0])
     for adapter in (ADAPTER, full):
         found = roles(policy, judge, adapter)
 
         def reference(found: Roles = found) -> torch.Tensor:
             with only(found.reference, found.reference_adapters):
-                return response_logprobs(found.reference, IDS, everything, temperature=1.0)
+                return logps(found.reference)
 
         before = reference()
         torch.testing.assert_close(before, start, atol=1e-5, rtol=1e-5)
-        assert torch.equal(response_logprobs(found.policy, IDS, everything, temperature=1.0), before)
+        assert torch.equal(logps(found.policy), before)
         moved(found.policy)
-        assert not torch.allclose(response_logprobs(found.policy, IDS, everything, temperature=1.0), before, atol=1e-3)
+        assert not torch.allclose(logps(found.policy), before, atol=1e-3)
         assert torch.equal(reference(), before)
 
 
-def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any) -> None:
+def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, samples: int) -> None:
     machine = {"devices": 1, "strategy": automatic}
-    settings = {"clip": 1.0, "precision": "32-true", "accumulate": 1, "checkpoint_activations": False, "log_every": 1}
+    settings = {
+        "clip": 1.0,
+        "precision": "32-true",
+        "products": "default",
+        "accumulate": 1,
+        "checkpoint_activations": False,
+        "log_every": 1,
+    }
     out.mkdir(parents=True)
     ppo.run(
         out,
@@ -131,6 +144,7 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any) -> 
         prompts=prompts,
         iterations=2,
         rollouts=4,
+        samples=samples,
         minibatch=2,
         ppo_epochs=1,
         temperature=1.0,
@@ -152,7 +166,7 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any) -> 
         snapshots=[1],
         sample_rows=4,
         forward_rows=2,
-        multiple=8,
+        route="packed",
         logged_samples=1,
         precision="32-true",
         dtype="float32",
@@ -160,9 +174,9 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any) -> 
     )
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shared", "samples"), [(True, 1), (False, 2)])
 def test_ppo_learns_an_adapter_from_the_reference_and_writes_equal_bytes(
-    base: Path, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, shared: bool, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAI_DEVICE", "cpu")
     monkeypatch.setenv("CAI_PROGRESS", "off")
@@ -174,7 +188,7 @@ def test_ppo_learns_an_adapter_from_the_reference_and_writes_equal_bytes(
             for n, v in enumerate(("bake bread", "bake a cake"))]  # fmt: skip
     write_rows(prompts, rows)
     for name in ("a", "b"):
-        learn(tmp_path / "ppo" / name, policy, judge, prompts, ADAPTER)
+        learn(tmp_path / "ppo" / name, policy, judge, prompts, ADAPTER, samples)
     folders = [tmp_path / "ppo" / name for name in ("a", "b")]
     files = [{path.relative_to(f): path.read_bytes() for path in f.rglob("*") if path.is_file()} for f in folders]
     assert files[0] == files[1]

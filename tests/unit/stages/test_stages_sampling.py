@@ -22,8 +22,9 @@ from cai_lightning.experiment.compose import CONF, compose_config
 from cai_lightning.experiment.targets import construct
 from cai_lightning.microworld.prompts import red_team
 from cai_lightning.models.causal import load_causal
+from cai_lightning.models.engine import CausalBackend
 from cai_lightning.models.format import Format
-from cai_lightning.stages import answers, label, pairs, plain_text, respond, revise, sampling, session, sft
+from cai_lightning.stages import answers, label, pairs, plain_text, respond, revise, session, sft
 from cai_lightning.text.dialogue import Message
 from cai_lightning.text.records import (
     Answer,
@@ -39,7 +40,7 @@ from cai_lightning.text.records import (
 
 MODEL = Path(microworld.__file__).parent / "weights"  # reads 512 tokens
 LONG = (Message("human", " ".join(["sure"] * 500)), Message("assistant", "no"))
-SHARED: dict[str, Any] = {"chunk": 2, "batch_size": 4, "dtype": "float32", "seed": 0}
+SHARED: dict[str, Any] = {"chunk": 2, "batch_size": 4, "dtype": "float32", "route": "packed", "seed": 0}
 SAMPLED: dict[str, Any] = SHARED | {"max_new_tokens": 24, "stop": ["\n\nHuman:"]}
 
 
@@ -125,15 +126,15 @@ def test_pairs_of_a_killed_run_are_those_of_a_whole_one(
     tmp_path: Path, asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared(tmp_path / "whole", asked, drop)
-    ask, calls = sampling.reply, []
+    ask, calls = CausalBackend.generate, []
 
     def killed(*given: Any) -> Any:
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return ask(*given)
 
-    monkeypatch.setattr(sampling, "reply", killed)
+    monkeypatch.setattr(CausalBackend, "generate", killed)
     with pytest.raises(KeyboardInterrupt):
         compared(tmp_path / "killed", asked, drop)
     assert (tmp_path / "killed" / "samples" / "chunks" / "000000.jsonl").exists()
@@ -143,6 +144,21 @@ def test_pairs_of_a_killed_run_are_those_of_a_whole_one(
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     (tmp_path / "killed" / "samples").mkdir()  # killed while it removed them
     compared(tmp_path / "killed", asked, drop)
+
+
+def test_each_sample_of_a_pair_has_its_own_temperature(tmp_path: Path, asked: Path) -> None:
+    """The greedy sample is the same beside any other."""
+    found = []
+    for number, temperatures in enumerate([(0.0, 2.0), (0.0, 4.0), (2.0, 0.0)]):
+        out = tmp_path / str(number)
+        out.mkdir()
+        pairs.run(out, policy=MODEL, prompts=asked, temperatures=temperatures, unfinished=keep, **SAMPLED)
+        found.append(read_rows(out, Comparison))
+    greedy, other, turned = ({row.id: row for row in rows} for rows in found)
+    # pairs of equal replies are left out
+    assert len(greedy) >= 4 and greedy.keys() == other.keys() == turned.keys()
+    assert all(row.a == other[id].a == turned[id].b for id, row in greedy.items())
+    assert any(row.b != other[id].b for id, row in greedy.items())
 
 
 def test_equal_replies_are_counted(tmp_path: Path, asked: Path) -> None:
