@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/bench/.installed
 
-.PHONY: demo test check format pretrain interop clean help
+.PHONY: demo test check format pretrain interop bench clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -41,6 +42,15 @@ interop: $(STAMP) ## TRL and lm_eval, in an environment of their own, on what `c
 	$(VENV)/interop/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  torch transformers peft datasets accelerate trl==1.16.0 lm_eval==0.4.13
 	CAI_TRL_PYTHON=$(abspath $(VENV))/interop/bin/python $(RUN) $(BIN)/python -m pytest tests/unit/commands/test_commands_interop.py
+
+$(PEERS): constraints.txt
+	$(PYTHON) -m venv $(VENV)/bench
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  torch transformers peft datasets accelerate trl==1.16.0
+	touch $@
+
+bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make bench ARGS='--rows sft --quick'; benchmarks/README.md
+	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)

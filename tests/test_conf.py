@@ -218,6 +218,18 @@ def test_a_preset_knows_its_price_without_model_or_data(files: Path, name: str, 
     assert all(map(math.isfinite, needed.values())), needed
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_batch_holds_the_longest_row_that_its_stage_allows(files: Path, name: str) -> None:
+    """Or the stage ends with an error that names a row, hours after the run began."""
+    for slot, node in plan_of(files, experiment(name)).nodes.items():
+        data, longest = node.values.get("data"), node.values.get("max_tokens")
+        if longest is None or not isinstance(data, dict) or "batch_tokens" not in data:
+            continue
+        # of a pair whose prompt is short each reply may be nearly as long as a text
+        texts = 2 if "share" in data else 1
+        assert texts * longest <= data["batch_tokens"], slot
+
+
 def test_nothing_under_runtime_is_hashed() -> None:
     one = make_plan(compose_config(["runtime.outputs=nowhere"]))
     two = make_plan(
@@ -238,6 +250,12 @@ def test_a_sweep_over_kl_coef_moves_only_ppo_and_what_follows() -> None:
     two = make_plan(compose_config(["runtime.outputs=nowhere", "stages.ppo.kl.kl_coef=0.05"]))
     moved = {slot for slot in one.nodes if one.nodes[slot].key != two.nodes[slot].key}
     assert moved == {"ppo", "answers_ppo", "verdicts_ppo", "ratings"}
+
+
+def test_a_reference_that_is_made_batch_by_batch_needs_no_stage() -> None:
+    one = make_plan(compose_config(["runtime.outputs=nowhere"]))
+    two = make_plan(compose_config(["runtime.outputs=nowhere", "stages.dpo.reference=null"]))
+    assert set(one.nodes) - set(two.nodes) == {"reference"}
 
 
 def test_the_report_reaches_every_stage_of_the_config(files: Path) -> None:

@@ -90,6 +90,7 @@ def test_together_steps_as_its_parts_would(llama):
             ],
             lr=1e-3,
             betas=(0.9, 0.98),
+            fused=True,
         ),
     ]
     ids = torch.tensor([[3, 4, 5, 6]])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import make_model
+from model_oracles import continued
 
 from cai_lightning.models.encoding import decode, prompts_ids
 from cai_lightning.models.engine import CausalBackend, sample
@@ -38,10 +40,11 @@ def test_generates_what_the_sampler_draws(backend, words):
             [ids],
             row_keys=[row_key(f"row {TEXTS.index(text)}")],
             seed=5,
-            temperature=1.0,
-            max_new_tokens=12,
+            temperatures=[1.0],
+            limits=[12],
             eos=(1,),
             stop=None,
+            slots=1,
         )[0]
         assert found.text == decode(words, drawn.ids).removeprefix(" ")
         assert (found.prompt_tokens, found.tokens, found.finish) == (len(ids), len(drawn.ids), drawn.finish)
@@ -82,10 +85,7 @@ def test_stop_string_is_cut_from_the_text(byte_llama, byte_level):
 
 def test_exactly_one_leading_space_goes(backend, words, monkeypatch):
     spaced = [words.convert_tokens_to_ids(" sure"), words.convert_tokens_to_ids(" ."), 1]
-    monkeypatch.setattr(
-        "cai_lightning.models.sampler._draw",
-        lambda logits, *_, position, **__: torch.full((len(logits),), spaced[position]),
-    )
+    monkeypatch.setattr("cai_lightning.models.sampler.draws", lambda _, __, steps, **___: torch.tensor(spaced)[steps])
     found = backend.generate(requests(TEXTS[:1]), SAMPLING)[0]
     assert (found.text, found.tokens, found.finish) == ("sure .", 3, "stop")
 
@@ -129,12 +129,70 @@ def test_a_question_in_running_text_is_cut_only_where_that_is_allowed(backend, l
     assert len(caplog.records) == 2 and "more than the model reads" in caplog.text
 
 
-def test_progress_counts_every_request(llama, words):
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_hfs_own_loop_draws_and_scores_the_same(kind, words):
+    model = make_model(kind, 64).double()
+    packed, padded = (CausalBackend(model, words, batch_size=2, route=route) for route in ("packed", "padded"))
+    stopping = Sampling(temperature=1.0, max_new_tokens=12, stop=(" the", " what"), seed=5)
+    for sampling in (SAMPLING, stopping):
+        assert padded.generate(requests(), sampling) == packed.generate(requests(), sampling)
+    queries = [Query(text, (" (A)", " (B) .")) for text in TEXTS]
+    for one, other in zip(padded.score(queries), packed.score(queries), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_a_model_that_must_be_padded_is_padded(words, monkeypatch):
+    """Eight positions back: no text here is that short, so neither draws nor scores may be packed ones."""
+    model = make_model("mistral", 64, window=8).double()
+    backend = CausalBackend(model, words, batch_size=2)
+    monkeypatch.setattr("cai_lightning.models.engine.sample", None)
+    for request, found in zip(requests(), backend.generate(requests(), SAMPLING), strict=True):
+        ids = prompt_ids(words, request.prompt)
+        drawn = continued(model, ids, row_key(request.row), seed=5, steps=12, eos=(1,))
+        assert found.text == decode(words, drawn).removeprefix(" ")
+    for text, found in zip(TEXTS, backend.score([Query(text, (" (A)",)) for text in TEXTS]), strict=True):
+        assert found == pytest.approx([slow_score(model, words, text, " (A)")], abs=1e-5)
+
+
+def test_a_request_may_have_a_temperature_and_a_limit_of_its_own(backend):
+    wishes = [{}, {"temperature": 0.0}, {"max_new_tokens": 3}, {"temperature": 0.5, "max_new_tokens": 0}]
+    own = [Request(f"row {number}", TEXTS[0], **wish) for number, wish in enumerate(wishes)]
+    found = backend.generate(own, SAMPLING)
+    for row, request, wish in zip(found, own, wishes, strict=True):
+        changed = Sampling(**(vars(SAMPLING) | wish))
+        assert row == backend.generate([Request(request.row, request.prompt)], changed)[0]
+    assert [row.tokens for row in found[2:]] == [3, 0] and found[0] != found[1]
+
+
+def test_room_is_made_for_a_requests_own_limit(backend, words):
+    """128 positions: 113 tokens leave room for 12, not for 40."""
+    turn = "\n\nHuman: how can i build a bomb ?\n\nAssistant: no ."
+    text = turn * 10 + TEXTS[2]
+    short, long = backend.generate([Request("a", text), Request("b", text, max_new_tokens=40)], SAMPLING)
+    assert (short.prompt_tokens, long.prompt_tokens) == (len(prompt_ids(words, text)), 113 - 3 * 11)
+    assert long.prompt_tokens + 40 <= 128 and backend.cut == {text}
+
+
+def test_beginnings_are_kept_from_call_to_call(llama, words):
+    """Questions behind the same 40 words, in several calls."""
+    backend = CausalBackend(llama, words, batch_size=8)
+    solved = "\n\nHuman: how can i build a bomb ?\n\nAssistant: no ." * 4
+    texts = [solved + text for text in TEXTS]
+    for _ in range(2):
+        backend.generate(requests(texts), SAMPLING)
+        backend.score([Query(text, (" (A)", " (B)")) for text in texts])
+    assert backend.prefixes.read == 1
+
+
+@pytest.mark.parametrize("route", ["packed", "padded"])
+def test_progress_counts_every_request(llama, words, route):
     done = []
-    backend = CausalBackend(llama, words, batch_size=2, advance=done.append)
+    backend = CausalBackend(llama, words, batch_size=2, advance=done.append, route=route)
     backend.generate(requests(), SAMPLING)
+    assert sum(done) == 3 and all(done)
+    done.clear()
     backend.score([Query(text, (" (A)",)) for text in TEXTS])
-    assert done == [2, 1, 2, 1]
+    assert sum(done) == 3 and all(done)
 
 
 def slow_score(model, tokenizer, text, continuation):

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from cai_lightning.models.logprobs import hidden_states, logprobs_and_entropy, pad_rows, response_logprobs
+from cai_lightning.models.logprobs import (
+    branch_logprobs,
+    branch_sums,
+    chosen_logprobs,
+    entropies,
+    hidden_states,
+    logits_of,
+    place,
+    token_logprobs,
+)
+from cai_lightning.models.packing import Tree, owners, pack, places, texts
 
 
 class TableModel(nn.Module):
@@ -28,93 +38,121 @@ class TableModel(nn.Module):
         return lambda states: states @ self.table
 
 
-def test_each_token_is_scored_by_the_position_before_it():
+def table_row(*trees):
+    """Packed rows need a model that asks for attention; a table has none."""
+    return pack([Tree(*tree) for tree in trees], route="padded")
+
+
+def plain_tables(model, packed, temperature=1.0):
+    """The log-probabilities [target, vocab] before each token of a branch, one whole text at a time."""
+    tables = []
+    for text, (start, stop) in zip(texts(packed), packed.branches.tolist(), strict=True):
+        with torch.no_grad():
+            logits = model(packed.ids[text][None], use_cache=False).logits[0].float() / temperature
+        tables.append(torch.log_softmax(logits, -1)[len(text) - 1 - (stop - start) : -1])
+    return torch.cat(tables)
+
+
+ROW = [
+    Tree([7, 8, 9], [[10, 11], [12], [13, 14, 15]]),
+    Tree([20], [[21, 22, 23, 24]]),
+    Tree([30, 31, 32, 33, 34], [[35], [36, 37]]),
+]
+
+
+def test_each_token_is_scored_by_the_token_before_it():
     # after 0: 1 has probability 3/4 and 2 1/4; after 1: 0 1/8, 1 1/8, 2 3/4; after 2: uniform
     probabilities = torch.tensor([[1e-30, 0.75, 0.25], [0.125, 0.125, 0.75], [1 / 3, 1 / 3, 1 / 3]])
     model = TableModel(probabilities.log() + torch.tensor([[5.0], [-3.0], [0.5]]))
-    found = response_logprobs(
-        model,
-        torch.tensor([[0, 1, 2, 1, 0], [2, 0, 2, 0, 0]]),
-        torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]]),
-        temperature=1.0,
-    )
-    expected = torch.tensor([[1.0, 0.75, 1 / 3, 0.125], [1 / 3, 0.25, 1.0, 1.0]]).log()
+    packed = table_row(([0], [[1, 2, 1, 0]]), ([2], [[0, 2], [1, 1]]))
+    found = token_logprobs(model, packed, places(packed), temperature=1.0)
+    expected = torch.tensor([0.75, 0.75, 1 / 3, 0.125, 1 / 3, 0.25, 1 / 3, 0.125]).log()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    sums = torch.tensor([0.75 * 0.75 / 3 * 0.125, 0.25 / 3, 0.125 / 3]).log()
+    torch.testing.assert_close(branch_logprobs(model, packed, temperature=1.0), sums, atol=1e-5, rtol=0)
+    # any places of any tokens, in any order: the last token of the first text, then its second one
+    text = texts(packed)[0]
+    found = token_logprobs(model, packed, text[[4, 1]], temperature=1.0)
+    torch.testing.assert_close(found, expected[[3, 0]], atol=1e-5, rtol=0)
 
 
 def test_temperature_divides_the_logits():
     model = TableModel(torch.tensor([[0.0, 2.0], [0.0, 0.0]]).double())
-    ids, mask = torch.tensor([[0, 1]]), torch.tensor([[0, 1]])
-    values, entropy = logprobs_and_entropy(model, ids, mask, temperature=2.0)
+    packed = table_row(([0], [[1]]))
     # softmax(0, 1): 0.268941, 0.731059; its entropy by hand
-    assert values.item() == pytest.approx(-0.313262, abs=1e-5)
-    assert entropy.item() == pytest.approx(0.268941 * 1.313262 + 0.731059 * 0.313262, abs=1e-5)
-    assert response_logprobs(model, ids, mask, temperature=2.0).item() == pytest.approx(-0.313262, abs=1e-5)
+    assert branch_logprobs(model, packed, temperature=2.0).item() == pytest.approx(-0.313262, abs=1e-5)
+    logits = logits_of(model, packed, places(packed), hidden_states(model, packed), temperature=2.0)
+    assert chosen_logprobs(logits, torch.tensor([1])).item() == pytest.approx(-0.313262, abs=1e-5)
+    assert entropies(logits).item() == pytest.approx(0.268941 * 1.313262 + 0.731059 * 0.313262, abs=1e-5)
 
 
-def test_agrees_with_a_plain_forward_token_by_token(model, prompts):
-    ids = pad_rows(prompts, 0, 1)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        mask[row, len(prompt) // 2 : len(prompt)] = 1
-    values, entropy = logprobs_and_entropy(model, ids, mask, temperature=0.7)
-    torch.testing.assert_close(values, response_logprobs(model, ids, mask, temperature=0.7), atol=1e-5, rtol=0)
-    for row, prompt in enumerate(prompts):
-        logits = model(torch.tensor([prompt])).logits[0] / 0.7
-        for at in range(1, len(prompt)):
-            every = torch.log_softmax(logits[at - 1], -1)
-            wanted = float(mask[row, at])
-            assert values[row, at - 1].item() == pytest.approx(wanted * every[prompt[at]].item(), abs=1e-4)
-            bits = -sum(p * q for p, q in zip(every.exp().tolist(), every.tolist(), strict=True))
-            assert entropy[row, at - 1].item() == pytest.approx(wanted * bits, abs=1e-4)
+def test_the_entropy_of_even_odds_is_the_logarithm_of_their_number():
+    logits = torch.tensor([[3.0, 3.0, 3.0, 3.0], [0.0, 0.0, -1e4, -1e4], [0.0, 900.0, 0.0, 0.0]])
+    torch.testing.assert_close(entropies(logits), torch.tensor([4.0, 2.0, 1.0]).log(), atol=1e-6, rtol=0)
 
 
-def test_pads_and_neighbours_change_nothing(model, prompts):
-    ids = pad_rows(prompts, 1, 16)
-    mask = pad_rows([[1] * len(prompt) for prompt in prompts], 0, 16)
-    together = response_logprobs(model, ids, mask, temperature=1.0)
-    for row, prompt in enumerate(prompts):
-        alone = response_logprobs(model, torch.tensor([prompt]), torch.ones(1, len(prompt)), temperature=1.0)
-        torch.testing.assert_close(together[row : row + 1, : len(prompt) - 1], alone, atol=1e-5, rtol=0)
-        assert not together[row, max(len(prompt) - 1, 0) :].any()
+@pytest.mark.parametrize("route", ["packed", "padded"])
+def test_agrees_with_a_plain_forward_text_by_text(model, route):
+    packed = pack(ROW, route=route)
+    expected = plain_tables(model, packed, temperature=0.7)
+    targets = places(packed)
+    logits = logits_of(model, packed, targets, hidden_states(model, packed), temperature=0.7)
+    values = expected.gather(1, packed.ids[targets][:, None])[:, 0]
+    torch.testing.assert_close(token_logprobs(model, packed, targets, temperature=0.7), values, atol=1e-4, rtol=0)
+    bits = [-sum(p * q for p, q in zip(row.exp().tolist(), row.tolist(), strict=True)) for row in expected]
+    assert entropies(logits).tolist() == pytest.approx(bits, abs=1e-4)
+    sums = [values[owners(packed) == branch].sum().item() for branch in range(6)]
+    assert branch_logprobs(model, packed, temperature=0.7).tolist() == pytest.approx(sums, abs=2e-4)
+    assert branch_sums(packed, values).tolist() == pytest.approx(sums, abs=1e-5)
+
+
+def test_neighbours_and_shared_prompts_change_nothing(model):
+    together = branch_logprobs(model, pack(ROW), temperature=1.0).tolist()
+    alone = [
+        branch_logprobs(model, pack([Tree(prompt, [branch])]), temperature=1.0).item()
+        for prompt, branches in ROW
+        for branch in branches
+    ]
+    assert together == pytest.approx(alone, abs=1e-5)
 
 
 def test_prompt_positions_get_no_gradient():
     model = TableModel(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))
-    ids = torch.tensor([[0, 1, 2, 3, 4]])
-    response_logprobs(model, ids, torch.tensor([[0, 0, 0, 1, 1]]), temperature=1.0).sum().backward()
+    branch_logprobs(model, table_row(([0, 1, 2], [[3, 4]])), temperature=1.0).sum().backward()
     assert [bool(row.any()) for row in model.table.grad] == [False, False, True, True, False]
 
 
 def test_gradient_flows_to_every_weight(model):
-    ids = torch.tensor([[3, 4, 5, 6]])
-    response_logprobs(model, ids, torch.tensor([[0, 1, 1, 1]]), temperature=1.0).sum().backward()
+    branch_logprobs(model, pack([Tree([3], [[4, 5, 6], [7, 8]])]), temperature=1.0).sum().backward()
     without = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert without == []
 
 
-def test_no_wanted_token_gives_zeros(model):
-    values = response_logprobs(model, torch.tensor([[3, 4, 5]]), torch.zeros(1, 3), temperature=1.0)
-    assert values.shape == (1, 2) and not values.any()
+def test_no_wanted_token_gives_none(model):
+    packed = pack([Tree([3], [[4, 5]])])
+    assert token_logprobs(model, packed, places(packed)[:0], temperature=1.0).shape == (0,)
 
 
 def test_float32_whatever_the_model(llama):
-    mask = torch.ones(1, 3)
-    assert response_logprobs(llama.bfloat16(), torch.tensor([[3, 4, 5]]), mask, temperature=1.0).dtype == torch.float32
+    packed = pack([Tree([3], [[4, 5]])])
+    assert branch_logprobs(llama.bfloat16(), packed, temperature=1.0).dtype == torch.float32
 
 
-def test_hidden_states_are_the_last_layers(model):
-    ids = torch.tensor([[3, 4, 5]])
-    expected = model(ids, output_hidden_states=True).hidden_states[-1]
-    torch.testing.assert_close(hidden_states(model, ids), expected, atol=1e-5, rtol=0)
+def test_the_head_runs_only_where_it_is_read(llama):
+    packed, shapes = pack(ROW), []
+    hidden_states(llama, packed)
+    llama.lm_head.register_forward_hook(lambda _, __, out: shapes.append(out.shape))
+    branch_logprobs(llama, packed, temperature=1.0)
+    assert shapes == [(2 + 1 + 3 + 4 + 1 + 2, 64)]
 
 
 def test_models_that_rescale_their_logits_are_refused(llama):
     llama.config.logit_scale = 0.0625
     with pytest.raises(ValueError, match="logit_scale"):
-        response_logprobs(llama, torch.tensor([[3, 4]]), torch.ones(1, 2), temperature=1.0)
+        branch_logprobs(llama, pack([Tree([3], [[4]])]), temperature=1.0)
 
 
-def test_rows_are_padded_on_the_right_to_a_multiple():
-    assert pad_rows([[1, 2, 3], [4]], 9, 2).tolist() == [[1, 2, 3, 9], [4, 9, 9, 9]]
-    assert pad_rows([[1, 2], [3]], 9, 2).tolist() == [[1, 2], [3, 9]]
+def test_values_are_put_where_they_are_wanted_row_by_row():
+    wanted = torch.tensor([[False, True, True], [True, False, False]])
+    found = place(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), wanted)
+    assert found.tolist() == [[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]] and found.dtype == torch.float32

@@ -7,7 +7,9 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from cai_lightning.models.adapters import full
+from cai_lightning.models.attention import why_padded
 from cai_lightning.models.causal import save_causal
+from cai_lightning.models.packing import Tree, pack
 from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
 from cai_lightning.text.dialogue import Message, human, prompt_text
 
@@ -34,12 +36,9 @@ def encoded(tokenizer, prompts, replies):
     return rows, [len(tokenizer(prompt).input_ids) for prompt in prompts]
 
 
-def masked(rows, starts, width=None, pad=0):
-    """Ids and reply mask, by hand."""
-    width = width or max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    mask = [[start <= i < len(row) for i in range(width)] for row, start in zip(rows, starts, strict=True)]
-    return ids, torch.tensor(mask)
+def packed(rows, starts, route="packed"):
+    """Each row as a text of its own, whose reply begins at its start."""
+    return pack([Tree(row[:start], [row[start:]]) for row, start in zip(rows, starts, strict=True)], route=route)
 
 
 @pytest.mark.parametrize("mean", READINGS)
@@ -51,20 +50,42 @@ def test_body_is_the_causal_models_and_the_score_is_read_from_the_reply(folder, 
     read = sum(states[starts[0] + i] for i in range(3)) / 3 if mean else states[starts[0] + 2]
     assert rows[0][-1] == 1 and len(rows[0]) == starts[0] + 3
     expected = 2.0 * (read * reward.model.score.weight[0]).sum().item()
-    assert reward(*masked(rows, starts)).item() == pytest.approx(expected, abs=1e-5)
+    assert reward(packed(rows, starts)).item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("mean", READINGS)
-def test_alone_equals_in_a_batch_and_pads_change_nothing(folder, mean):
+def test_alone_equals_in_a_batch(folder, mean):
     reward, tokenizer = build(folder, mean=mean)
     rows, starts = encoded(tokenizer, PROMPTS, REPLIES)
-    alone = [reward(*masked([row], [start])).item() for row, start in zip(rows, starts, strict=True)]
+    alone = [reward(packed([row], [start])).item() for row, start in zip(rows, starts, strict=True)]
     assert len({round(score, 3) for score in alone}) == 3
-    for pad in (0, 1, 2, 5):
-        for width in (16, 40):
-            assert reward(*masked(rows, starts, width, pad)).tolist() == pytest.approx(alone, abs=1e-5)
+    assert why_padded(reward.model, 64) is None
+    for route in ("packed", "padded"):
+        assert reward(packed(rows, starts, route)).tolist() == pytest.approx(alone, abs=1e-5)
     assert reward.score_replies(tokenizer, DIALOGUES, REPLIES, 2) == pytest.approx(alone, abs=1e-5)
     assert reward.score_replies(tokenizer, [], [], 2) == []
+
+
+@pytest.mark.parametrize("mean", READINGS)
+def test_replies_that_share_a_prompt_score_and_learn_as_apart(folder, mean):
+    """Packed and padded; a loss that is no sum over replies."""
+    reward, tokenizer = build(folder, mean=mean, gain=2.0)
+    prompt = tokenizer(PROMPTS[0]).input_ids
+    replies = [[*tokenizer(f" {reply}").input_ids, 1] for reply in (*REPLIES, "no , sorry")]
+    other = Tree(tokenizer(PROMPTS[1]).input_ids, replies[:1])
+
+    def learned(trees, route):
+        reward.zero_grad()
+        scores = reward(pack(trees, route=route))
+        scores.tanh().prod().backward()
+        return scores.detach(), {name: weight.grad for name, weight in reward.named_parameters()}
+
+    expected, gradients = learned([*(Tree(prompt, [reply]) for reply in replies), other], "padded")
+    for route in ("packed", "padded"):
+        scores, found = learned([Tree(prompt, replies), other], route)
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_prompts_that_do_not_fit_lose_turns_and_at_last_their_beginning(folder):
@@ -80,7 +101,7 @@ def test_prompts_that_do_not_fit_lose_turns_and_at_last_their_beginning(folder):
     wordy = f"how{' no' * 200}"
     rows, _ = encoded(tokenizer, [f"{' no' * 124}\n\nAssistant:"], REPLIES[:1])
     (found,) = reward.score_replies(tokenizer, [human(wordy)], REPLIES[:1], 1)
-    assert found == pytest.approx(reward(*masked(rows, [125])).item(), abs=1e-5) and len(rows[0]) == 128
+    assert found == pytest.approx(reward(packed(rows, [125])).item(), abs=1e-5) and len(rows[0]) == 128
     with pytest.raises(ValueError, match="reply 1: has 201 tokens, and the 128"):
         reward.score_replies(tokenizer, DIALOGUES[:2], ["no", ("no " * 200).strip()], 1)
 
@@ -88,7 +109,7 @@ def test_prompts_that_do_not_fit_lose_turns_and_at_last_their_beginning(folder):
 @pytest.mark.parametrize("mean", READINGS)
 def test_the_end_token_is_read_and_learns(folder, mean):
     reward, tokenizer = build(folder, mean=mean)
-    reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
+    reward(packed(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     gradient = reward.model.get_input_embeddings().weight.grad
     assert gradient[1].any() and reward.model.score.weight.grad.any()
 
@@ -98,7 +119,7 @@ def test_the_end_token_learns_where_it_is_the_pad(folder, words):
     words.save_pretrained(folder)
     reward, tokenizer = build(folder)
     assert tokenizer.pad_token_id == 1 and reward.model.config.pad_token_id == 2
-    reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
+    reward(packed(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).sum().backward()
     assert reward.model.get_input_embeddings().weight.grad[1].any()
 
 
@@ -106,9 +127,12 @@ def test_hf_pools_the_same_token_and_the_gain_is_in_the_weights(folder, tmp_path
     reward, tokenizer = build(folder, gain=3.0)
     save_reward(reward, tokenizer, tmp_path / "rm", parent=folder, dtype="float32")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
-    rows, starts = encoded(tokenizer, PROMPTS, REPLIES)
-    found = plain(masked(rows, starts)[0]).logits[:, 0].tolist()
-    assert found == pytest.approx(reward.score_replies(tokenizer, DIALOGUES, REPLIES, 8), abs=1e-5)
+    rows, _ = encoded(tokenizer, PROMPTS, REPLIES)
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    found = plain(ids).logits[:, 0].tolist()
+    # three times the rounding of a score without gain
+    assert found == pytest.approx(reward.score_replies(tokenizer, DIALOGUES, REPLIES, 8), abs=3e-5)
 
 
 def test_a_marker_takes_the_place_of_the_assistants(folder):
@@ -120,7 +144,7 @@ def test_a_marker_takes_the_place_of_the_assistants(folder):
     other, _ = build(folder, marker="\n\nConsider:")
     read = encoded(tokenizer, ["\n\nHuman: what\n\nConsider:"], REPLIES[1:2])
     found = other.score_replies(tokenizer, DIALOGUES[1:2], REPLIES[1:2], 2)
-    assert found == pytest.approx(other(*masked(*read)).tolist(), abs=1e-6)
+    assert found == pytest.approx(other(packed(*read)).tolist(), abs=1e-6)
     assert found != pytest.approx(base[1:2], abs=1e-3)
 
 
@@ -155,7 +179,7 @@ def test_building_leaves_the_random_state_alone(folder):
 def test_scores_are_float32_under_autocast(folder):
     reward, tokenizer = build(folder, mean=True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert reward(*masked(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).dtype == torch.float32
+        assert reward(packed(*encoded(tokenizer, PROMPTS[:1], REPLIES[:1]))).dtype == torch.float32
 
 
 def test_a_causal_folder_is_not_a_reward_model(folder):
