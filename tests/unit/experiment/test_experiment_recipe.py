@@ -39,6 +39,7 @@ RESPOND = {
     "chunk": 2,
     "batch_size": 2,
     "dtype": "float32",
+    "route": "packed",
     "seed": "${replicate}",
 }
 
