@@ -80,7 +80,7 @@ class RewardModel(nn.Module):
     def score_replies(
         self, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], replies: Sequence[str], batch_size: int
     ) -> list[float]:
-        """The score of each reply, in order, in eval mode; batches are made of rows of about equal length.
+        """The score of each reply, in order, in eval mode; batches hold rows of about one length, equal prompts once.
 
         A prompt that does not fit before its reply loses its beginning, as in training (`Format.fitted`). Raises
         ValueError where none of it fits.
@@ -88,15 +88,18 @@ class RewardModel(nn.Module):
         format = Format(tokenizer)
         tails = format.reply_ids(replies)
         prompts = self._fitted(format, [self.asked(dialogue) for dialogue in dialogues], [*map(len, tails)])
-        order = sorted(range(len(tails)), key=lambda place: len(prompts[place]) + len(tails[place]))
+        order = sorted(range(len(tails)), key=lambda place: (len(prompts[place]), prompts[place]))
         scores = [0.0] * len(tails)
         with evaluating(self):
             for start in range(0, len(order), batch_size):
                 numbers = order[start : start + batch_size]
-                packed = pack([Tree(prompts[place], [tails[place]]) for place in numbers])
+                trees: dict[tuple[int, ...], list[int]] = {}
+                for number in numbers:
+                    trees.setdefault(tuple(prompts[number]), []).append(number)
+                packed = pack([Tree(prompt, [tails[reply] for reply in same]) for prompt, same in trees.items()])
                 values = self(packed.to(self.model.device)).tolist()
-                for place, value in zip(numbers, values, strict=True):
-                    scores[place] = value
+                for number, value in zip((reply for same in trees.values() for reply in same), values, strict=True):
+                    scores[number] = value
         return scores
 
     def _fitted(self, format: Format, prompts: Sequence[Prompt], replies: Sequence[int]) -> list[list[int]]:

@@ -142,11 +142,15 @@ class _Loop:
     def waiting(self) -> list[tuple[tuple[int, ...], list[int]]]:
         """Beginnings, each with the rows behind it, shortest prompts first."""
         found = []
-        wanted = [row for row, limit in enumerate(self.limits) if limit > 0]
-        for group in by_prefix([self.prompts[row] for row in wanted], least=LEAST, multiple=MULTIPLE):
-            rows = [wanted[number] for number in group.rows]
-            prefix = tuple(self.prompts[rows[0]][: group.length])
-            found.append((prefix, sorted(rows, key=lambda row: (len(self.prompts[row]), row))))
+        same: dict[tuple[int, ...], list[int]] = {}  # equal prompts are read once as it is
+        for row, (prompt, limit) in enumerate(zip(self.prompts, self.limits, strict=True)):
+            if limit > 0:
+                same.setdefault(tuple(prompt), []).append(row)
+        distinct = list(same)
+        for group in by_prefix(distinct, least=LEAST, multiple=MULTIPLE):
+            prefix = distinct[group.rows[0]][: group.length]
+            order = sorted(group.rows, key=lambda number: (len(distinct[number]), same[distinct[number]][0]))
+            found.append((prefix, [row for number in order for row in same[distinct[number]]]))
         return found
 
     def admit(self, prefix: tuple[int, ...], rows: list[int]) -> None:

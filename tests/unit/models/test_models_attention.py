@@ -5,19 +5,29 @@ import logging
 
 import pytest
 import torch
-from conftest import KINDS, make_model
+from model_kinds import KINDS, make_model
 from model_oracles import TREES, states_alone, whole_texts
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GptOssConfig,
     GptOssForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from cai_lightning.models.adapters import lora
@@ -189,6 +199,25 @@ def test_half_precision_loses_no_more_than_with_padded_rows(model, cast):
     assert packed[0] < 0.05  # many roundings of 2^-9 each, with random signs
     # over many rows their ratios are 1; a gradient of some dozen tokens varies
     assert packed[0] < 1.2 * padded[0] and packed[1] < 3 * padded[1]
+
+
+OTHERS = {
+    "scores scaled otherwise": lambda: GraniteForCausalLM(GraniteConfig(**SMALL, attention_multiplier=0.9)),
+    "heads wider than the states": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL | dict(head_dim=24))),
+    "one projection for all": lambda: Phi3ForCausalLM(Phi3Config(**SMALL | dict(num_key_value_heads=4))),
+    "windows in some layers": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**SMALL, initializer_range=0.2)),
+    "experts": lambda: MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=2)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_are_read_packed(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = OTHERS[name]().eval()
+    assert why_padded(model, 8) is None
+    with torch.no_grad():
+        near(hidden_states(model, pack(TREES)), states_alone(model, TREES))
 
 
 # A model is prepared at its first use; before and after, it must be the model that it was.

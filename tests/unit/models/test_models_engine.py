@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_model
+from model_kinds import make_model
 from model_oracles import continued
 
 from cai_lightning.models.encoding import decode, prompts_ids

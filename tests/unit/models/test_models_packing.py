@@ -59,6 +59,15 @@ def test_several_trees():
     assert [text.tolist() for text in texts(packed)] == [[2, 3, 4], [0, 1], [0, 10, 11], [0, 9], [5, 6, 7, 8]]
 
 
+def test_other_branches_stand_by_length_too_and_beside_those_of_their_tree():
+    packed = pack([Tree([1], [[2], [3, 4], [8]]), Tree([5], [[6], [7]])])
+    assert packed.ids.tolist() == [1, 2, 5, 6, 8, 3, 4, 7]
+    assert packed.segments[2:] == (Segment(4, 5, 0, 1), Segment(5, 7, 0, 1), Segment(7, 8, 2, 3))
+    packed = pack([Tree([1], [[2], [3, 4]]), Tree([5], [[6], [7]])])
+    assert packed.ids.tolist() == [1, 2, 5, 6, 7, 3, 4]
+    assert packed.segments[2:] == (Segment(4, 5, 2, 3), Segment(5, 7, 0, 1))
+
+
 ids = some.lists(some.integers(0, 99), min_size=1, max_size=5)
 trees = some.lists(some.builds(Tree, ids | some.just([]), some.lists(ids, min_size=1, max_size=4)), max_size=4)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import KINDS, make_model
+from model_kinds import KINDS, make_model
 from model_oracles import check_continuation, continued
 from transformers import BloomConfig, BloomForCausalLM
 
