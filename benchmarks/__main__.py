@@ -7,11 +7,12 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import growth_table, report, table
-from benchmarks.rows import Row
+from benchmarks.rows import Result, Row
 from benchmarks.runs import ROOT, Failed, Runs
 
 TRIES = 3  # of a repeat whose sides saw the core at different speeds
@@ -27,20 +28,22 @@ def main() -> int:
         return 1
     tries = 1 if options.quick else TRIES
     runs = Runs(options.work, ours=sys.executable, peers=str(options.peers), core=options.core, tries=tries)
-    failed = 0
+    repeats: dict[str, list[dict[str, Result]]] = {}
     for row in rows:
         try:
-            for number in range(options.repeats):
-                value = row.figure(runs.repeat(row, number))
-                print(f"{row.name} {number + 1}/{options.repeats}: {value:.3g} {row.unit}", flush=True)
+            repeats[row.name] = [_repeat(runs, row, number) for number in range(options.repeats)]
         except Failed as error:
-            failed = 1
             print(f"{row.name}: {error}", file=sys.stderr, flush=True)
-    repeats = {row.name: runs.finished(row, options.repeats) for row in rows}
-    found = [report.summary(row, repeats[row.name]) for row in rows if repeats[row.name]]
+    found = [report.summary(row, repeats[row.name]) for row in rows if row.name in repeats]
     report.write(options.out, found, _machine(repeats.values()))
     print(f"report: {options.out / 'results.md'}")
-    return failed
+    return int(len(found) < len(rows))
+
+
+def _repeat(runs: Runs, row: Row, number: int) -> dict[str, Result]:
+    found = runs.repeat(row, number)
+    print(f"{row.name} {number + 1}: {row.figure(found):.3g} {row.unit}", flush=True)
+    return found
 
 
 def _options() -> argparse.Namespace:
@@ -83,7 +86,7 @@ def _last_core() -> int | None:
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-def _machine(repeats: Any) -> dict[str, Any]:
+def _machine(repeats: Iterable[list[dict[str, Result]]]) -> dict[str, Any]:
     """The processor, its speed in the median, and the versions of the libraries."""
     results = [result for row in repeats for found in row for result in found.values()]
     info = Path("/proc/cpuinfo")

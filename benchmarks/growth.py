@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import files
 from benchmarks.measure import Task, main, one_thread, peak_rss_mb
 from benchmarks.ours import PLAN, budget, learned, learning, pair_lengths, response, write
-from benchmarks.stages import NAMES, QUIET, Watch, scratch, stage
+from benchmarks.stages import COMMON, NAMES, Watch, scratch, stage
 
 DIFFERENT = 1000  # pairs that data of many rows repeat, with a number behind each reply
 TOKENS = 2048  # of a batch
@@ -22,7 +22,6 @@ WARM = 3  # steps that are not counted
 STEPS = 40
 BAND = (150, 250)  # tokens of rows of about one length
 JOB = [
-    "data=own_files",
     "model=local",
     "report=weights",
     "report.model=${stages.dpo}",
@@ -135,7 +134,7 @@ def jobs(work: Path, *, size: str, rows: int, count: int) -> dict[str, Any]:
             f"runtime.outputs={out}",
             f"stages.dpo.seed={','.join(map(str, range(count)))}",
         ]
-        return {"seconds": _child("-m", "cai_lightning", "run", "-m", *QUIET, *JOB, *given)}
+        return {"seconds": _child("-m", "cai_lightning", "run", "-m", *COMMON, *JOB, *given)}
 
 
 def command(work: Path, *, words: str) -> dict[str, Any]:

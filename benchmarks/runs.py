@@ -53,15 +53,6 @@ class Runs:
             for name in row.sides:
                 self._run(row, number, name, tries=tries + 1)
 
-    def finished(self, row: Row, most: int) -> list[dict[str, Result]]:
-        """The results of those of the first `most` repeats that have all their sides."""
-        numbers = range(most)
-        return [
-            self._found(row, number)
-            for number in numbers
-            if all(self._key(row, number, name) in self._known for name in row.sides)
-        ]
-
     def _found(self, row: Row, number: int) -> dict[str, Result]:
         return {name: self._known[self._key(row, number, name)] for name in row.sides}
 

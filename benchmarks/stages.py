@@ -18,7 +18,14 @@ from cai_lightning.experiment.recipe import Edge, check_tree, raw_value
 from cai_lightning.experiment.runtime import check_config, enter_session
 from cai_lightning.experiment.targets import RESERVED, construct, locate
 
-QUIET = ["runtime.wandb.mode=disabled", "runtime.progress=off", "runtime.device=cpu", "mixture=human"]
+# dialogues as they are and human preferences alone; one process, one device, nothing shown
+COMMON = [
+    "data=own_files",
+    "mixture=human",
+    "runtime.wandb.mode=disabled",
+    "runtime.progress=off",
+    "runtime.device=cpu",
+]
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 NAMES = {name: short for short, name in PRECISIONS.items()}
 
@@ -110,7 +117,7 @@ def stage(
     `upstream` are the folders of the stages that it is made from. `fit` is given the fit that the recipe names and
     makes the one that stands in its place.
     """
-    config = compose_config([*QUIET, *overrides])
+    config = compose_config([*COMMON, *overrides])
     check_config(config)
     enter_session(config, out)
     recipe = raw_value(config, f"stages.{slot}")
