@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from benchmarks.rows import Figure, Result, Row, only, quotient
 
-SFT = "size=s3m precision=bf16"
+SFT, SFT_32 = "size=s3m precision=bf16", "size=s3m precision=fp32"
 ASKED = "size=s3m precision=fp32 slots=16"
 FEW, MANY = 2000, 20000  # rows of data
 
 PREPARED = {"few": f"growth prepare size=s3m count={FEW}", "many": f"growth prepare size=s3m count={MANY}"}
 STEPPED = {"few": f"growth steps {SFT} count={FEW}", "many": f"growth steps {SFT} count={MANY}"}
-PACKED = {str(rows): f"growth documents {SFT} together={rows}" for rows in (2, 8, 32)}
-ACCUMULATED = {str(times): f"growth documents {SFT} together=8 accumulate={times}" for times in (1, 4)}
+PACKED = {str(rows): f"growth documents {SFT_32} together={rows}" for rows in (2, 8, 32)}
+ACCUMULATED = {str(times): f"growth documents {SFT_32} together=8 accumulate={times}" for times in (1, 4)}
 SAMPLED = {"few": f"ours sample {ASKED} rows=64", "many": f"ours sample {ASKED} rows=256"}
 CRITICISED = {str(rows): f"ours critique {ASKED} rows={rows}" for rows in (8, 32, 128)}
 JUDGED = {"apart": f"ours label {ASKED} rows=64 principles=1", "together": f"ours label {ASKED} rows=8 principles=16"}

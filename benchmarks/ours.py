@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -166,10 +166,11 @@ def response(pair: files.Pair) -> dict[str, Any]:
     return {"id": pair.label["id"], "prompt": prompt, "text": pair.label["a"], **sampled}
 
 
-def write(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def write(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """A folder of rows, as stages pass them on."""
     folder.mkdir()
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
     return folder
 
 
