@@ -14,6 +14,9 @@ from cai_lightning.experiment.targets import check_value
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+# Rounds that a waiting OpenMP thread spins; measured in docs/decisions/017-threads.md.
+_SPIN, _SPIN_LITTLE = "100000", "1000"
+_AUTO = "CAI_THREADS_AUTO"
 RUNTIME: dict[str, Any] = {
     "outputs": str,
     "device": str,
@@ -83,34 +86,35 @@ def group_of(folder: Path) -> str:
     return folder.parent.name if folder.parent.parent.name == "sweeps" else folder.name
 
 
-def idle_threads() -> int:
-    """How many torch threads to take by default: OMP_NUM_THREADS where it is set, as parallel launchers do; else two
-    where two cores are idle, and one where they are not. Asked once a process: later the load is our own.
+def threads_of(wanted: int | str) -> str:
+    """What stages are told of threads: a number, or "auto" where nobody asks for one; OMP_NUM_THREADS does, where a
+    launcher has set it.
     """
-    if "CAI_IDLE_THREADS" not in os.environ:
-        given = os.environ.get("OMP_NUM_THREADS", "")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        idle = cores - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 1
-        os.environ["CAI_IDLE_THREADS"] = given if given.isdigit() and int(given) else str(2 if idle >= 2 else 1)
-    return int(os.environ["CAI_IDLE_THREADS"])
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted != "auto" or _AUTO in os.environ:
+        return str(wanted)
+    return given if given.isdigit() and int(given) else "auto"
 
 
 def enter_session(config: DictConfig, folder: Path) -> None:
     """Tells stages about this machine through the environment: whatever changes no number."""
     runtime = config.runtime
-    threads = idle_threads() if runtime.threads == "auto" else int(runtime.threads)
-    # a thread that waits must not spin: on a busy core the others wait for it, and all is ten times slower
+    threads = threads_of(runtime.threads)
+    if threads == "auto":
+        os.environ[_AUTO] = "1"  # the number below is then ours and asks for nothing
+    # A thread that waits for another must not spin for long: on a busy core that one waits for it. Where busy cores are
+    # noticed it may for a moment, which waking it would take too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPIN if threads == "auto" else _SPIN_LITTLE)
     os.environ.update(
         CAI_DEVICE=str(runtime.device),
-        CAI_THREADS=str(threads),
+        CAI_THREADS=threads,
         CAI_PROGRESS=str(runtime.progress),
         CAI_WANDB_MODE=str(runtime.wandb.mode),
         CAI_WANDB_PROJECT=str(runtime.wandb.project),
         CAI_WANDB_GROUP=str(runtime.wandb.group or group_of(folder)),
         CAI_WANDB_DIR=str(folder),
-        OMP_NUM_THREADS=str(threads),
+        OMP_NUM_THREADS="1" if threads == "auto" else threads,
         CAI_ISOLATE="1" if runtime.isolate else "0",
         HF_HUB_OFFLINE="0" if runtime.online else "1",
         TOKENIZERS_PARALLELISM="false",

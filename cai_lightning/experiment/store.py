@@ -92,7 +92,7 @@ class Store:
                 "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                 "host": platform.node(),
                 "cpus": os.cpu_count(),
-                "threads": os.environ.get("OMP_NUM_THREADS"),
+                "threads": os.environ.get("CAI_THREADS"),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 **more,
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,8 @@ _IDLE_SHARE = 0.2
 _REFILL_SHARE = 0.25
 # A cohort takes rows whose empty columns together cost less to read than another call of attention.
 _EMPTY_BYTES = 1 << 17
+# Tokens of prompts in one pass: on a CPU what lies between the products stays in its cache, which is a third faster.
+_TOGETHER, _TOGETHER_CPU = 1 << 14, 1 << 10
 # A beginning is read apart for at least so many tokens, cut to a multiple: below, it saves less than its call costs.
 LEAST, MULTIPLE = 32, 16
 
@@ -158,15 +161,20 @@ class _Loop:
         known = self.prefixes(prefix)
         tails = [tuple(self.prompts[row][len(prefix) :]) for row in rows]
         places = {tail: number for number, tail in enumerate(dict.fromkeys(tails))}
-        packed = pack([Tree((), (tail,)) for tail in places]).to(self.device)
-        self.counts.prompt_tokens += len(packed.ids)
-        starts, stops = packed.branches.to(self.device).T
+        packs = [
+            pack([Tree((), (tail,)) for tail in part]).to(self.device)
+            for part in _pieces(list(places), _TOGETHER_CPU if self.device.type == "cpu" else _TOGETHER)
+        ]
+        self.counts.prompt_tokens += sum(len(packed.ids) for packed in packs)
+        before = list(accumulate((len(packed.ids) for packed in packs), initial=0))
+        branches = [packed.branches + first for packed, first in zip(packs, before, strict=False)]
+        starts, stops = torch.cat(branches).to(self.device).T
         cohorts = []
         for part in _alike([len(tail) for tail in tails], self._column_bytes()):
             index = torch.tensor([places[tails[number]] for number in part], device=self.device)
             cohorts.append((Cohort(known, [len(tails[number]) for number in part], self.device), starts[index]))
             self.members.append([rows[number] for number in part])
-        states = read_prompts(self.model, packed, known, cohorts)
+        states = read_prompts(self.model, packs, known, cohorts)
         self.cohorts += [cohort for cohort, _ in cohorts]
         last = stops[torch.tensor([places[tail] for tail in tails], device=self.device)] - 1
         logits = head(self.model, states[last])
@@ -231,6 +239,19 @@ class _Loop:
     def _stopped(self, ids: list[int]) -> bool:
         kind = int(self.kinds[ids[-1]])
         return kind == 2 or (kind == 1 and self.stop is not None and self.stop(ids))
+
+
+def _pieces(texts: Sequence[tuple[int, ...]], tokens: int) -> list[list[tuple[int, ...]]]:
+    """Texts in pieces of about so many tokens, in order."""
+    pieces: list[list[tuple[int, ...]]] = []
+    room = 0
+    for text in texts:
+        if not pieces or len(text) > room:
+            pieces.append([])
+            room = tokens
+        pieces[-1].append(text)
+        room -= len(text)
+    return pieces
 
 
 def _alike(lengths: Sequence[int], column_bytes: int) -> list[list[int]]:

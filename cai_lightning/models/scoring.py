@@ -95,4 +95,4 @@ def _texts(model: PreTrainedModel, spans: Sequence[Span], prefix: Prefix, route:
 
 
 def _states(model: PreTrainedModel, packed: Packed, prefix: Prefix) -> Tensor:
-    return read_prompts(model, packed, prefix, []) if packed.route == "packed" else hidden_states(model, packed)
+    return read_prompts(model, [packed], prefix) if packed.route == "packed" else hidden_states(model, packed)

@@ -7,7 +7,7 @@ length, share a block (`Cohort`): they grow in step, so a step's keys go into on
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -132,20 +132,29 @@ class Cohort:
 
 
 def read_prompts(
-    model: PreTrainedModel, packed: Packed, prefix: Prefix, cohorts: Sequence[tuple[Cohort, Tensor]]
+    model: PreTrainedModel, packs: Sequence[Packed], prefix: Prefix, cohorts: Sequence[tuple[Cohort, Tensor]] = ()
 ) -> Float[Tensor, "token hidden"]:
-    """The states of texts that go on from a prefix; each cohort keeps the keys and values of those that start at the
-    places that stand beside it.
+    """The states of texts that go on from a prefix, pack by pack; each cohort keeps the keys and values of those that
+    start at the places that stand beside it, counted through all packs.
     """
+    states, kept = [], defaultdict[int, list[tuple[Tensor, Tensor]]](list)
+    for packed in packs:
 
-    def reader(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        def reader(
+            layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, segments: tuple[Segment, ...] = packed.segments
+        ) -> Tensor:
+            if cohorts:
+                kept[layer].append((k, v))
+            if not prefix.length:
+                return attend(q, k, v, segments, scale=scale)
+            return attend_to(q, k, v, segments, prefix.keys[layer], prefix.values[layer], scale=scale)
+
+        states.append(states_of(model, packed.ids, packed.positions + prefix.length, reader))
+    for layer in sorted(kept):
+        k, v = (torch.cat(parts) for parts in zip(*kept.pop(layer), strict=True))
         for cohort, starts in cohorts:
             cohort.hold(starts, k, v)
-        if not prefix.length:
-            return attend(q, k, v, packed.segments, scale=scale)
-        return attend_to(q, k, v, packed.segments, prefix.keys[layer], prefix.values[layer], scale=scale)
-
-    return states_of(model, packed.ids, packed.positions + prefix.length, reader)
+    return torch.cat(states)
 
 
 def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Cohort]) -> Float[Tensor, "row hidden"]:

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from cai_lightning.stages.threads import ease
+
 
 def device() -> str:
     """The torch device of this run: CAI_DEVICE, where "auto" is cuda when there is one."""
@@ -26,15 +28,14 @@ def is_first() -> bool:
 
 
 def prepare() -> None:
-    """Gives torch the number of threads that the run asks for, and hides transformers' own progress bars.
+    """Gives torch its threads, and hides transformers' own progress bars.
 
     Gives back the memory of an earlier stage: a model and what trained it hold each other until they are collected.
     """
     import torch
     from transformers.utils import logging
 
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    torch.set_num_threads(1 if several else int(os.environ.get("CAI_THREADS", "1")))
+    ease()
     logging.disable_progress_bar()
     gc.collect()
     if not gc.get_freeze_count():
@@ -51,7 +52,21 @@ def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of finished items; a bar on a terminal, a line every ten seconds elsewhere."""
+    """A function to call with the number of finished items: a bar on a terminal, a line every ten seconds elsewhere.
+
+    Each call also looks whether the number of threads still fits.
+    """
+    with _shown(total, unit) as show:
+
+        def advance(count: int) -> None:
+            show(count)
+            ease()
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _shown(total: int, unit: str) -> Iterator[Callable[[int], None]]:
     mode = os.environ.get("CAI_PROGRESS", "auto")
     slot = os.environ.get("CAI_SLOT", "stage")
     if mode == "off" or total <= 0:

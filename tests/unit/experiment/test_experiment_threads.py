@@ -1,49 +1,29 @@
-import os
-
 import pytest
 
-from cai_lightning.experiment.runtime import idle_threads
+from cai_lightning.experiment.runtime import threads_of
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """A function that gives a machine so many cores and so much load, and a launcher that set OMP_NUM_THREADS."""
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    for name in ("CAI_THREADS_AUTO", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
 
-    def make(*, cores, load, given=None):
-        monkeypatch.delenv("CAI_IDLE_THREADS", raising=False)
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        if given is not None:
-            monkeypatch.setenv("OMP_NUM_THREADS", given)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-        monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0), raising=False)
 
-    yield make
-    os.environ.pop("CAI_IDLE_THREADS", None)
+def test_a_number_in_the_config_is_taken_whatever_a_launcher_says(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert threads_of(3) == "3"
 
 
 @pytest.mark.parametrize(
-    ("cores", "load", "threads"),
-    [(2, 0.1, 2), (2, 0.9, 1), (2, 2.0, 1), (16, 1.0, 2), (16, 14.2, 2), (16, 15.3, 1), (1, 0.0, 1), (4, 99.0, 1)],
+    ("given", "told"), [("1", "1"), ("6", "6"), ("0", "auto"), ("", "auto"), ("two", "auto"), (None, "auto")]
 )
-def test_two_threads_where_two_cores_are_idle_else_one(machine, cores, load, threads):
-    machine(cores=cores, load=load)
-    assert idle_threads() == threads
+def test_auto_takes_a_launchers_number_if_it_is_one(monkeypatch, given, told):
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads_of("auto") == told
 
 
-@pytest.mark.parametrize(("given", "threads"), [("1", 1), ("6", 6), ("0", 2), ("", 2), ("two", 2)])
-def test_a_launchers_number_goes_first_if_it_is_one(machine, given, threads):
-    machine(cores=8, load=0.0, given=given)
-    assert idle_threads() == threads
-
-
-def test_a_process_asks_once_for_later_the_load_is_its_own(machine, monkeypatch):
-    machine(cores=8, load=0.0)
-    assert idle_threads() == 2
-    monkeypatch.setattr(os, "getloadavg", lambda: (8.0, 0.0, 0.0))
-    assert idle_threads() == 2
-
-
-def test_where_the_load_is_not_known_one_thread_is_taken(machine, monkeypatch):
-    machine(cores=8, load=0.0)
-    monkeypatch.delattr(os, "getloadavg")
-    assert idle_threads() == 1
+def test_the_number_that_we_set_for_libraries_is_no_launchers(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CAI_THREADS_AUTO", "1")
+    assert threads_of("auto") == "auto"

@@ -6,8 +6,9 @@ from model_kinds import KINDS, make_model
 from model_oracles import check_continuation, continued
 from transformers import BloomConfig, BloomForCausalLM
 
+from cai_lightning.models import sampler
 from cai_lightning.models.generation import generate
-from cai_lightning.models.sampler import Counts, Sampled, draws, sample, token_kinds
+from cai_lightning.models.sampler import Counts, Sampled, _pieces, draws, sample, token_kinds
 from cai_lightning.models.slots import Prefixes
 from cai_lightning.models.stopping import StopStrings
 
@@ -329,3 +330,17 @@ def test_a_model_that_drops_attention_weights_while_it_learns_drops_none_here(re
     expected = draw(model, [[5, 6, 7]])
     assert model.config.attn_pdrop > 0
     assert draw(model.train(), [[5, 6, 7]], read=read) == expected and model.training
+
+
+def test_prompts_are_read_in_pieces_of_about_so_many_tokens():
+    texts = [(1,) * length for length in (3, 3, 4, 5, 12, 1, 1)]
+    assert [[len(text) for text in piece] for piece in _pieces(texts, 10)] == [[3, 3, 4], [5], [12], [1, 1]]
+    assert _pieces([], 10) == []
+
+
+@TWO
+@pytest.mark.parametrize("tokens", [1, 9, 40])
+def test_what_rows_draw_does_not_depend_on_the_pieces(model, alike, monkeypatch, tokens):
+    whole = ids_of(draw(model.double(), alike, slots=10))
+    monkeypatch.setattr(sampler, "_TOGETHER_CPU", tokens)
+    assert ids_of(draw(model, alike, slots=10)) == whole

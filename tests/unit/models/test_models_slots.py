@@ -29,24 +29,29 @@ def check(found, expected):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # merged by sums in float32
 
 
-def started(model, prefix, parts):
-    """Cohorts of rows whose prompts are the prefix and one of TAILS each, and the rows' texts and last states."""
-    packed = pack([Tree((), (tail,)) for tail in TAILS])
-    starts, stops = packed.branches.T
+def started(model, prefix, parts, first=3):
+    """Cohorts of rows whose prompts are the prefix and one of TAILS each, and the rows' texts and last states.
+
+    The `first` of TAILS are read in one pack, the others in another.
+    """
+    packs = [pack([Tree((), (tail,)) for tail in some]) for some in (TAILS[:first], TAILS[first:]) if some]
+    before = torch.tensor([0, len(packs[0].ids)])
+    starts, stops = torch.cat([packed.branches + at for packed, at in zip(packs, before, strict=False)]).T
     cohorts = [
         (Cohort(prefix, [len(TAILS[row]) for row in part], model.device), starts[torch.tensor(part)]) for part in parts
     ]
-    states = read_prompts(model, packed, prefix, cohorts)
+    states = read_prompts(model, packs, prefix, cohorts)
     rows = [row for part in parts for row in part]
     return [cohort for cohort, _ in cohorts], rows, states[stops[torch.tensor(rows)] - 1]
 
 
 @pytest.mark.parametrize("ids", [(), PREFIX])
+@pytest.mark.parametrize("first", [3, 1])
 @pytest.mark.parametrize("parts", [[[0, 1, 2]], [[0], [2, 1]], [[1, 1, 0], [2]]])
-def test_rows_grow_token_by_token_as_whole_texts_would(prepared, parts, ids):
+def test_rows_grow_token_by_token_as_whole_texts_would(prepared, parts, ids, first):
     """Over more than a block of columns; two rows may have one prompt."""
     model, prefix = prepared, Prefixes(prepared)(ids)
-    cohorts, rows, states = started(model, prefix, parts)
+    cohorts, rows, states = started(model, prefix, parts, first)
     texts = [[*ids, *TAILS[row]] for row in rows]
     check(states, last_states(model, texts))
     for step in range(20):
