@@ -19,7 +19,8 @@ from cai_lightning.models.packing import Packed, places
 class RolloutBatch(NamedTuple):
     """Collected replies, the branches of a packed row, and what PPO needs of every step [reply, step].
 
-    A step is the choice of a reply token; `mask` marks those that a reply has.
+    A step is the choice of a reply token; `mask` marks those that a reply has. `read` are the log-probabilities and
+    values of the steps in a row, with their graph, where the pass that made the old ones serves for learning too.
     """
 
     packed: Packed
@@ -29,6 +30,7 @@ class RolloutBatch(NamedTuple):
     advantages: Tensor
     returns: Tensor
     rows: Tensor
+    read: tuple[Tensor, Tensor] | None = None
 
 
 class PPOModule(LightningModule):  # type: ignore[misc]
@@ -66,7 +68,7 @@ class PPOModule(LightningModule):  # type: ignore[misc]
     def forward_with_entropy(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
         """What `forward` gives, and the entropy in nats of each step's distribution."""
         logits, ids, values = self._read(packed)
-        return chosen_logprobs(logits, ids), values, entropies(logits)
+        return chosen_logprobs(logits, ids), values, entropies(logits.detach())
 
     def _read(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, ids and values of the steps."""
@@ -80,7 +82,7 @@ class PPOModule(LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Policy loss plus `vf_coef` times value loss, each a mean over the minibatch's reply tokens."""
-        logps, values = (place(steps, batch.mask) for steps in self(batch.packed))
+        logps, values = (place(steps, batch.mask) for steps in batch.read or self(batch.packed))
         policy = ppo_policy_loss(logps, batch.old_logps, batch.advantages, batch.mask, clip_range=self._clip_range)
         value = ppo_value_loss(values, batch.old_values, batch.returns, batch.mask, value_clip=self._value_clip)
         metrics = {"loss/policy_avg": policy.loss.detach(), "loss/value_avg": value.loss.detach()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -68,7 +69,8 @@ class Collector:
     `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound memory.
 
     It is called with gradients on, the module in train mode and outside autocast, and cares for all three. The old
-    log-probabilities come from a forward pass as in training: a sampler's own differ by rounding.
+    log-probabilities come from a forward pass as in training: a sampler's own differ by rounding. Where replies are
+    learned from `once`, all together, that pass is the one that learns.
     """
 
     module: PPOModule
@@ -84,6 +86,7 @@ class Collector:
     samples: int
     sample_rows: int
     forward_rows: int
+    once: bool
     route: Route
     max_new_tokens: int
     temperature: float
@@ -97,16 +100,20 @@ class Collector:
         """The rollouts of iteration `iteration` (from 0); their figures go to the loggers and to `history`."""
         drawn = draw(len(self.prompts), self.rollouts // self.samples, seed=self.seed, iteration=iteration)
         prompts = [self.prompts[number] for number in drawn for _ in range(self.samples)]
-        with torch.no_grad(), evaluating(self.module):
-            with self.module.trainer.precision_plugin.forward_context():
+        mixed = self.module.trainer.precision_plugin.forward_context
+        with torch.no_grad():
+            # on a CPU the products of single tokens take longer in half precision than in single
+            with evaluating(self.module), nullcontext() if self.module.device.type == "cpu" else mixed():
                 sampled = self._sample(prompts, iteration)
-                steps = self._forward(prompts, sampled)
+            with nullcontext() if self.once else evaluating(self.module), mixed():
+                steps, read = self._forward(prompts, sampled)
             replies = self._replies(prompts, sampled)
             scores = self.score([prompt.dialogue for prompt in prompts], replies)
             _check_scores(prompts, scores)
             self.observe(iteration, prompts, replies, scores)
             trees = trees_of(prompts, sampled, self.samples)
             collected, stats = self._advantages(trees, steps, torch.tensor(scores), sampled)
+            collected = collected._replace(read=read)
         stats["episode"] = float((iteration + 1) * self.rollouts)
         self.history.append(stats)
         for logger in self.module.trainer.loggers:
@@ -135,21 +142,26 @@ class Collector:
         texts = [decode(self.tokenizer, row.ids) for row in sampled]
         return [format.reply(prompt.dialogue, text) for prompt, text in zip(prompts, texts, strict=True)]
 
-    def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> Steps:
+    def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> tuple[Steps, Read | None]:
         trees = trees_of(prompts, sampled, self.samples)
         device = self.module.device
         mask = reply_mask([len(row.ids) for row in sampled]).to(device)
         steps = Steps(mask, *torch.zeros(4, *mask.shape, device=device))
         order = sorted(range(len(trees)), key=lambda number: len(trees[number].prompt))
-        together = max(1, self.forward_rows // self.samples)
+        together = len(order) if self.once else max(1, self.forward_rows // self.samples)
+        read = None
         for start in range(0, len(order), together):
             numbers = order[start : start + together]
             rows = torch.tensor(rows_of(numbers, self.samples), device=device)
             packed = pack([trees[number] for number in numbers], route=self.route).to(device)
-            found = (*self.module.forward_with_entropy(packed), self.reference(packed))
-            for whole, values in zip(steps[1:], found, strict=True):
-                whole[rows] = place(values, mask[rows])
-        return steps
+            with torch.set_grad_enabled(self.once):
+                logps, values, entropy = self.module.forward_with_entropy(packed)
+            if self.once:
+                read = Read(packed, rows, logps, values)
+            found = (logps.detach(), values.detach(), entropy, self.reference(packed))
+            for whole, part in zip(steps[1:], found, strict=True):
+                whole[rows] = place(part, mask[rows])
+        return steps, read
 
     def _advantages(
         self, trees: list[Tree], steps: Steps, scores: Tensor, sampled: list[Sampled]
@@ -188,8 +200,20 @@ class Steps(NamedTuple):
     reference: Tensor
 
 
+class Read(NamedTuple):
+    """A pass over all replies, those of `rows` in this order: log-probabilities and values of their steps, in a row."""
+
+    packed: Packed
+    rows: Tensor
+    logps: Tensor
+    values: Tensor
+
+
 class Rollouts(NamedTuple):
-    """An iteration's replies, several to a prompt one after the other, and what PPO needs of their steps."""
+    """An iteration's replies, several to a prompt one after the other, and what PPO needs of their steps.
+
+    `read` is a pass that is to learn from them, where there is one with its graph.
+    """
 
     trees: list[Tree]
     mask: Tensor
@@ -197,6 +221,12 @@ class Rollouts(NamedTuple):
     old_values: Tensor
     advantages: Tensor
     returns: Tensor
+    read: Read | None = None
+
+    @property
+    def steps(self) -> tuple[Tensor, ...]:
+        """What there is of every step [reply, step]."""
+        return self[1:6]
 
 
 def trees_of(prompts: Sequence[RolloutPrompt], sampled: Sequence[Sampled], samples: int) -> list[Tree]:
@@ -255,6 +285,10 @@ class RolloutLoader:
     def __iter__(self) -> Iterator[RolloutBatch]:
         iteration = self._module.current_epoch
         collected = self._collect(iteration)
+        if (read := collected.read) is not None:
+            steps = (whole[read.rows] for whole in collected.steps)
+            yield RolloutBatch._make((read.packed, *steps, read.rows, (read.logps, read.values)))
+            return
         rng = random.Random(f"{self._seed}/{iteration}")
         prompts, together = len(collected.trees), self._minibatch // self._samples
         for _ in range(self._ppo_epochs):
@@ -269,8 +303,8 @@ def select(collected: Rollouts, trees: Sequence[int], *, samples: int, route: Ro
     rows = torch.tensor(rows_of(chosen, samples), device=collected.mask.device)
     width = int(collected.mask[rows].sum(1).max())
     packed = pack([collected.trees[number] for number in chosen], route=route)
-    steps = [whole[rows, :width] for whole in collected[1:]]
-    return RolloutBatch._make((packed, *steps, rows))
+    steps = (whole[rows, :width] for whole in collected.steps)
+    return RolloutBatch._make((packed, *steps, rows, None))
 
 
 def _check_scores(prompts: list[RolloutPrompt], scores: list[float]) -> None:

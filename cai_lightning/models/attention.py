@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -81,7 +81,7 @@ def why_padded(model: PreTrainedModel, longest: int) -> str | None:
         setattr(model, _SAID, set())
     config = model.config.get_text_config()
     reason: str | None = getattr(model, _REASON)
-    if reason is None and model.training and any(getattr(config, name, None) for name in _DROPOUTS):
+    if reason is None and model.training and _drops_weights(config):
         reason = "it drops attention weights while it learns"
     if reason is None and (window := _window(config)) is not None and window < longest:
         reason = f"its window of {window} tokens is shorter than its texts"
@@ -89,6 +89,17 @@ def why_padded(model: PreTrainedModel, longest: int) -> str | None:
         getattr(model, _SAID).add(reason)
         log.warning("%s: %s; rows are padded", type(model).__name__, reason)
     return reason
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether a model reads otherwise while it learns than it does in eval mode, by chance."""
+    layers = any(isinstance(module, nn.Dropout) and module.p for module in model.modules())
+    config = getattr(model, "config", None)
+    return layers or (config is not None and _drops_weights(config.get_text_config()))
+
+
+def _drops_weights(config: Any) -> bool:
+    return any(getattr(config, name, None) for name in _DROPOUTS)
 
 
 def _window(config: Any) -> int | None:

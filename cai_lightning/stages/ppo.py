@@ -70,6 +70,7 @@ def run(
     from cai_lightning.learning.rollouts import Collector, RolloutLoader
     from cai_lightning.learning.snapshots import Snapshots
     from cai_lightning.models.adapters import only
+    from cai_lightning.models.attention import drops
     from cai_lightning.models.causal import save_trained
     from cai_lightning.models.engine import positions
     from cai_lightning.models.format import Format
@@ -126,6 +127,7 @@ def run(
         samples=samples,
         sample_rows=sample_rows,
         forward_rows=forward_rows,
+        once=ppo_epochs == 1 and rollouts == minibatch and not drops(model),
         route=route,
         max_new_tokens=max_new_tokens,
         temperature=temperature,

@@ -48,6 +48,7 @@ def ppo(llama, recipe, tokenizer):
             "samples": 1,
             "sample_rows": 32,
             "forward_rows": 8,
+            "once": False,
             "route": "packed",
             "max_new_tokens": 1,
             "temperature": 1.0,
@@ -116,6 +117,25 @@ def test_every_epoch_collects_once_from_the_policy_as_it_is(ppo, trainer):
     # 32 rows in minibatches of 16, twice: four steps an iteration
     assert seen == [(0, 0, True), (1, 4, True), (2, 8, True)]
     assert len(loader) == 4
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_replies_learned_from_once_all_together_are_read_once(ppo, trainer, monkeypatch, samples, precision):
+    """The pass that makes the old log-probabilities learns: as a second pass would, but for the order of rows."""
+    weights, passes = {}, {}
+    for once in (False, True):
+        # as many rows together in the first pass as in the one that learns
+        module, collect, _ = ppo(max_new_tokens=5, samples=samples, once=once, forward_rows=32)
+        loader = loader_of(collect, minibatch=32, ppo_epochs=1)
+        calls, read = [], module._read
+        monkeypatch.setattr(module, "_read", lambda packed, calls=calls, read=read: calls.append(1) or read(packed))
+        fit(module, loader, epochs=3, **trainer | {"precision": precision})
+        passes[once] = len(calls)
+        weights[once] = torch.cat([weight.detach().flatten() for weight in module.parameters()])
+    assert passes == {False: 6, True: 3}
+    moved = torch.cat([weight.flatten() for weight in ppo()[0].parameters()])
+    assert (weights[True] - moved).norm() > 100 * (weights[True] - weights[False]).norm()
 
 
 @pytest.mark.parametrize("route", ["packed", "padded"])

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from cai_lightning.models.adapters import lora
-from cai_lightning.models.attention import hidden_states, route_of, states_of, why_padded
+from cai_lightning.models.attention import drops, hidden_states, route_of, states_of, why_padded
 from cai_lightning.models.packing import Tree, pack, places, texts
 
 LORA = dict(rank=4, alpha=8.0, dropout=0.0, targets=None, rslora=False, dora=False, merge=True)
@@ -395,3 +395,14 @@ def test_padded_texts_have_their_own_copy_of_what_they_share(llama):
     shapes.clear()
     hidden_states(llama, pack(TREES))
     assert shapes == [(1, len(pack(TREES).ids), 32)]
+
+
+def test_a_model_drops_by_its_layers_or_its_attention_weights(model):
+    assert drops(model) == any(isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in model.modules())
+    model.config.get_text_config().attention_dropout = 0.1
+    assert drops(model)
+
+
+def test_an_adapters_dropout_counts():
+    assert not drops(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.0)))
+    assert drops(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1)))
