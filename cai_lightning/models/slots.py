@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 
 from cai_lightning.models.attention import states_of
 from cai_lightning.models.packing import Packed, Segment
-from cai_lightning.models.segments import attend, attend_to, attend_with_sums, merge
+from cai_lightning.models.segments import attend, attend_alone, attend_to, attend_with_sums, merge
 
 # Room is made in blocks of so many columns: attention over a whole block with its empty end masked is twice as fast on
 # a CPU as over a strided slice of it.
@@ -116,13 +117,13 @@ class Cohort:
         )
         self.filled += 1
 
-    def read(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Takes the keys of the newest column and reads all; result and log-sum-exps of the rows' own columns."""
+    def take(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Puts the newest column in its place; the rows' own keys, values and mask."""
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.filled - 1] = k
         values[:, :, self.filled - 1] = v
         assert self._mask is not None
-        return attend_with_sums(q, keys, values, self._mask[:, None, None], scale=scale)
+        return keys, values, self._mask[:, None, None]
 
     def keep(self, rows: Tensor) -> None:
         """Keeps only these rows."""
@@ -164,34 +165,25 @@ def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Cohort]) 
     positions = torch.cat([cohort.positions for cohort in cohorts]).clamp_(max=last)
     for cohort in cohorts:
         cohort.grow()
-    spans = _spans(cohorts)
+    groups = [list(group) for _, group in groupby(cohorts, key=lambda cohort: id(cohort.prefix))]
 
     def reader(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        parts, sums, first = [], [], 0
-        for cohort in cohorts:
-            rows = slice(first, first + len(cohort))
-            out, total = cohort.read(layer, q[rows], k[rows], v[rows], scale)
-            parts.append(out)
-            sums.append(total)
-            first += len(cohort)
-        result, total = torch.cat(parts), torch.cat(sums)
-        for rows, prefix in spans:
-            seen = attend_with_sums(q[rows], prefix.keys[layer], prefix.values[layer], None, scale=scale)
-            result[rows] = merge(result[rows], total[rows], *seen)[0]
-        return result
+        parts: list[Tensor] = []
+        last = 0
+        for group in groups:
+            first, prefix, own = last, group[0].prefix, []
+            for cohort in group:
+                rows = slice(last, last + len(cohort))
+                kept = cohort.take(layer, k[rows], v[rows])
+                if prefix.length:
+                    own.append(attend_with_sums(q[rows], *kept, scale=scale))
+                else:
+                    parts.append(attend_alone(q[rows], *kept, scale=scale))
+                last = rows.stop
+            if prefix.length:
+                seen = attend_with_sums(q[first:last], prefix.keys[layer], prefix.values[layer], None, scale=scale)
+                out, sums = (torch.cat(found) for found in zip(*own, strict=True))
+                parts.append(merge(out, sums, *seen)[0])
+        return torch.cat(parts)
 
     return states_of(model, ids, positions, reader)
-
-
-def _spans(cohorts: Sequence[Cohort]) -> list[tuple[slice, Prefix]]:
-    """The rows of neighbouring cohorts that have one prefix, and that prefix."""
-    spans: list[tuple[slice, Prefix]] = []
-    first = 0
-    for cohort in cohorts:
-        past = first + len(cohort)
-        if spans and spans[-1][1] is cohort.prefix and spans[-1][0].stop == first:
-            spans[-1] = (slice(spans[-1][0].start, past), cohort.prefix)
-        elif cohort.prefix.length:
-            spans.append((slice(first, past), cohort.prefix))
-        first = past
-    return spans

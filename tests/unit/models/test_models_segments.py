@@ -10,7 +10,17 @@ from model_oracles import seen, slow_attention
 from torch.nn.attention import varlen as torchs
 
 from cai_lightning.models.packing import Segment
-from cai_lightning.models.segments import Plan, Run, Shared, attend, attend_to, attend_with_sums, merge, plan
+from cai_lightning.models.segments import (
+    Plan,
+    Run,
+    Shared,
+    attend,
+    attend_alone,
+    attend_to,
+    attend_with_sums,
+    merge,
+    plan,
+)
 from cai_lightning.models.varlen import elsewhere, explicit, plain, ragged
 
 SCALE = 0.37
@@ -181,7 +191,11 @@ def test_one_token_a_row_reads_its_row_of_keys_and_no_masked_column(shape):
     out, sums = attend_with_sums(q, keys, values, mask, scale=SCALE)
     flat = [x.transpose(1, 2).flatten(0, 1) for x in (keys, values)]
     where = [[place * columns + each for each in sight] for place, sight in enumerate(sights)]
-    check([out, sums], slow_attention(q, *flat, where, SCALE), atol=1e-5)
+    expected = slow_attention(q, *flat, where, SCALE)
+    check([out, sums], expected, atol=1e-5)
+    check([attend_alone(q, keys, values, mask, scale=SCALE)], expected[:1], atol=1e-5)
+    half = [x.bfloat16() for x in (q, keys, values, mask)]
+    check([attend_alone(*half, scale=SCALE).float()], expected[:1], atol=0.05)  # bfloat16 has eight bits
     out, sums = attend_with_sums(q, keys, values, None, scale=SCALE)
     every = [[place * columns + each for each in range(columns)] for place in range(rows)]
     check([out, sums], slow_attention(q, *flat, every, SCALE), atol=1e-5)
