@@ -35,7 +35,8 @@ def main() -> int:
         except Failed as error:
             print(f"{row.name}: {error}", file=sys.stderr, flush=True)
     found = [report.summary(row, repeats[row.name]) for row in rows if row.name in repeats]
-    report.write(options.out, found, _machine(repeats.values()))
+    names = [row.name for row in (*table.rows(), *growth_table.rows())]
+    report.write(options.out, found, _machine(repeats.values()), order=names)
     print(f"report: {options.out / 'results.md'}")
     return int(len(found) < len(rows))
 

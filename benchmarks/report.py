@@ -55,15 +55,18 @@ def _side(results: Sequence[Result]) -> Found:
     return {**found, "gflops": round(statistics.median(rates), 1), "work": results[0].get("work", {})}
 
 
-def write(out: Path, found: Sequence[Found], machine: Found) -> None:
-    """Writes the three files; rows that were not run now stay as an earlier run left them in `results.json`."""
+def write(out: Path, found: Sequence[Found], machine: Found, *, order: Sequence[str]) -> None:
+    """Writes the three files, rows in this order; those that were not run now stay as an earlier run left them in
+    `results.json`.
+    """
     file = out / "results.json"
     out.mkdir(parents=True, exist_ok=True)
     known = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
-    rows = {row["name"]: row for row in (*known, *found)}
-    file.write_text(json.dumps({"machine": machine, "rows": [*rows.values()]}, indent=1) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(markdown([*rows.values()], machine), encoding="utf-8")
-    chart([row for row in rows.values() if row["rate"]], out / "results.svg")
+    by_name = {row["name"]: row for row in (*known, *found)}
+    rows = [by_name[name] for name in order if name in by_name]
+    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    (out / "results.md").write_text(markdown(rows, machine), encoding="utf-8")
+    chart([row for row in rows if row["rate"]], out / "results.svg")
 
 
 def markdown(rows: Sequence[Found], machine: Found) -> str:
