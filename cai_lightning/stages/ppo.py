@@ -67,7 +67,8 @@ def run(
     import torch
 
     from cai_lightning.learning.ppo import PPOModule
-    from cai_lightning.learning.rollouts import Collector, RolloutLoader
+    from cai_lightning.learning.rollout_loader import RolloutLoader
+    from cai_lightning.learning.rollouts import Collector
     from cai_lightning.learning.snapshots import Snapshots
     from cai_lightning.models.adapters import only
     from cai_lightning.models.attention import drops

@@ -4,7 +4,8 @@ import torch
 from cai_lightning.learning.advantages import AdaptiveKL, FixedKL
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.ppo import PPOModule
-from cai_lightning.learning.rollouts import Collector, RolloutLoader, RolloutPrompt, Rollouts, draw, select
+from cai_lightning.learning.rollout_loader import RolloutLoader, Rollouts, select
+from cai_lightning.learning.rollouts import Collector, RolloutPrompt, draw
 from cai_lightning.learning.scaling import raw
 from cai_lightning.learning.snapshots import Snapshots
 from cai_lightning.models.format import Format

@@ -1,0 +1,108 @@
+"""What a PPO iteration has collected, and the loader that cuts minibatches from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from cai_lightning.learning.ppo import RolloutBatch
+from cai_lightning.models.packing import Packed, Route, Tree, pack
+
+
+class Read(NamedTuple):
+    """A pass over all replies, those of `rows` in this order: log-probabilities and values of their steps, in a row."""
+
+    packed: Packed
+    rows: Tensor
+    logps: Tensor
+    values: Tensor
+
+
+class Rollouts(NamedTuple):
+    """An iteration's replies, several to a prompt one after the other, and what PPO needs of their steps.
+
+    `read` is a pass that is to learn from them, where there is one with its graph.
+    """
+
+    trees: list[Tree]
+    mask: Tensor
+    old_logps: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    read: Read | None = None
+
+    @property
+    def steps(self) -> tuple[Tensor, ...]:
+        """What there is of every step [reply, step]."""
+        return self[1:6]
+
+
+def rows_of(trees: Sequence[int], samples: int) -> list[int]:
+    """The numbers of the replies of trees."""
+    return [tree * samples + branch for tree in trees for branch in range(samples)]
+
+
+class RolloutLoader:
+    """Iterating is one PPO iteration: collect, then `ppo_epochs` shuffled passes in minibatches of `minibatch` rows.
+
+    Lightning sees an ordinary iterable of known length, so clipping, accumulation and precision stay automatic. The
+    iteration is the module's epoch.
+    """
+
+    def __init__(
+        self,
+        module: LightningModule,
+        collect: Callable[[int], Rollouts],
+        *,
+        rollouts: int,
+        samples: int,
+        minibatch: int,
+        ppo_epochs: int,
+        route: Route,
+        seed: int,
+    ) -> None:
+        if rollouts % minibatch or minibatch % samples:
+            raise ValueError(
+                f"rollouts ({rollouts}) must be a multiple of minibatch ({minibatch}), and that of samples ({samples})"
+            )
+        self._module = module
+        self._collect = collect
+        self._rollouts = rollouts
+        self._samples = samples
+        self._minibatch = minibatch
+        self._ppo_epochs = ppo_epochs
+        self._route: Route = route
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._ppo_epochs * self._rollouts // self._minibatch
+
+    def __iter__(self) -> Iterator[RolloutBatch]:
+        iteration = self._module.current_epoch
+        collected = self._collect(iteration)
+        if (read := collected.read) is not None:
+            steps = (whole[read.rows] for whole in collected.steps)
+            yield RolloutBatch._make((read.packed, *steps, read.rows, (read.logps, read.values)))
+            return
+        rng = random.Random(f"{self._seed}/{iteration}")
+        prompts, together = len(collected.trees), self._minibatch // self._samples
+        for _ in range(self._ppo_epochs):
+            order = rng.sample(range(prompts), prompts)
+            for start in range(0, prompts, together):
+                yield select(collected, order[start : start + together], samples=self._samples, route=self._route)
+
+
+def select(collected: Rollouts, trees: Sequence[int], *, samples: int, route: Route) -> RolloutBatch:
+    """The replies to the prompts so numbered, shortest prompts first, cut to the longest of them."""
+    chosen = sorted(trees, key=lambda number: len(collected.trees[number].prompt))
+    rows = torch.tensor(rows_of(chosen, samples), device=collected.mask.device)
+    width = int(collected.mask[rows].sum(1).max())
+    packed = pack([collected.trees[number] for number in chosen], route=route)
+    steps = (whole[rows, :width] for whole in collected.steps)
+    return RolloutBatch._make((packed, *steps, rows, None))
