@@ -12,6 +12,7 @@ from benchmarks.rows import Result, Row
 from benchmarks.runs import is_even
 
 Found = dict[str, Any]
+TICKS = (1, 2, 3, 5, 10, 20)
 
 
 def summary(row: Row, repeats: Sequence[Mapping[str, Result]]) -> Found:
@@ -108,11 +109,24 @@ def chart(rows: Sequence[Found], path: Path) -> None:
             axes.plot([row["least"], row["greatest"]], [place, place], color=INK, linewidth=1.2)
             axes.plot([row["goal"]] * 2, [place - 0.42, place + 0.42], color=INK, linewidth=2)
             axes.annotate(
-                f"{row['ratio']:.2g}x", (row["greatest"], place), (4, 0), textcoords="offset points", va="center"
+                f"{row['ratio']:.2g}x",
+                (max(row["greatest"], row["goal"]), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
             )
-        axes.set_yticks(range(len(rows)), [f"{row['title']} ({row['name'].split('_', 1)[-1]})" for row in rows])
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xscale("log")
+        axes.set_xticks(TICKS, [f"{tick:g}x" for tick in TICKS])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(0.8, 1.25 * max([*TICKS[:4], *(row["greatest"] for row in rows)]))
         axes.axvline(1, color=MUTED, linewidth=0.8)
-        axes.set_xlabel("times as quick as the peer, processor time of the same work; black marks are goals")
+        axes.set_xlabel("how many times as quick (black marks: goals)")
         FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+
+
+def _label(row: Found) -> str:
+    """The row's title, the model and the number format."""
+    given = dict(setting.split("=", 1) for setting in row["commands"]["ours"].split()[2:])
+    return f"{row['title']}, {given['size']} {given['precision']}"
