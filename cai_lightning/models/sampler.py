@@ -17,19 +17,19 @@ from transformers import PreTrainedModel
 
 from cai_lightning.models.attention import why_padded
 from cai_lightning.models.causal import evaluating
+from cai_lightning.models.grouping import alike, families, pieces
 from cai_lightning.models.logprobs import head
 from cai_lightning.models.noise import gumbel
 from cai_lightning.models.packing import Tree, pack
 from cai_lightning.models.prefixes import by_prefix
-from cai_lightning.models.slots import Cohort, Prefixes, read_prompts, read_tokens
+from cai_lightning.models.siblings import Siblings
+from cai_lightning.models.slots import Cohort, Prefixes, Rows, read_prompts, read_tokens
 from cai_lightning.models.stopping import StopStrings
 
 # Dropping rows copies their keys, which costs about as much as a step: wait until a fifth of a cohort is idle.
 _IDLE_SHARE = 0.2
 # Slots are filled again once this share of them is free: reading prompts pays for several at once.
 _REFILL_SHARE = 0.25
-# A cohort takes rows whose empty columns together cost less to read than another call of attention.
-_EMPTY_BYTES = 1 << 17
 # Tokens of prompts in one pass: on a CPU what lies between the products stays in its cache, which is a third faster.
 _TOGETHER, _TOGETHER_CPU = 1 << 14, 1 << 10
 # A beginning is read apart for at least so many tokens, cut to a multiple: below, it saves less than its call costs.
@@ -138,7 +138,7 @@ class _Loop:
         self.kinds = token_kinds(int(model.get_output_embeddings().weight.shape[0]), eos, stop).to(self.device)
         self.drawn: list[list[int]] = [[] for _ in prompts]
         self.ends: list[bool] = [False] * len(prompts)
-        self.cohorts: list[Cohort] = []
+        self.cohorts: list[Rows] = []
         self.members: list[list[int]] = []  # the rows of each cohort
         self.logits = torch.zeros(0)
 
@@ -163,21 +163,29 @@ class _Loop:
         places = {tail: number for number, tail in enumerate(dict.fromkeys(tails))}
         packs = [
             pack([Tree((), (tail,)) for tail in part]).to(self.device)
-            for part in _pieces(list(places), _TOGETHER_CPU if self.device.type == "cpu" else _TOGETHER)
+            for part in pieces(list(places), _TOGETHER_CPU if self.device.type == "cpu" else _TOGETHER)
         ]
         self.counts.prompt_tokens += sum(len(packed.ids) for packed in packs)
         before = list(accumulate((len(packed.ids) for packed in packs), initial=0))
         branches = [packed.branches + first for packed, first in zip(packs, before, strict=False)]
         starts, stops = torch.cat(branches).to(self.device).T
-        cohorts = []
-        for part in _alike([len(tail) for tail in tails], self._column_bytes()):
-            index = torch.tensor([places[tails[number]] for number in part], device=self.device)
-            cohorts.append((Cohort(known, [len(tails[number]) for number in part], self.device), starts[index]))
-            self.members.append([rows[number] for number in part])
+        cohorts: list[tuple[Rows, Tensor]] = []
+        read: list[int] = []  # the prompt of each row, cohort by cohort
+        for samples, asked in families(tails).items():
+            for part in alike([len(tails[family[0]]) for family in asked], self._column_bytes()):
+                together = [asked[number] for number in part]
+                lengths = [len(tails[family[0]]) for family in together]
+                index = torch.tensor([places[tails[family[0]]] for family in together], device=self.device)
+                alone = samples == 1
+                cohort = (
+                    Cohort(known, lengths, self.device) if alone else Siblings(known, lengths, samples, self.device)
+                )
+                cohorts.append((cohort, starts[index]))
+                self.members.append([rows[number] for family in together for number in family])
+                read += [places[tails[number]] for family in together for number in family]
         states = read_prompts(self.model, packs, known, cohorts)
         self.cohorts += [cohort for cohort, _ in cohorts]
-        last = stops[torch.tensor([places[tail] for tail in tails], device=self.device)] - 1
-        logits = head(self.model, states[last])
+        logits = head(self.model, states[stops[torch.tensor(read, device=self.device)] - 1])
         self.logits = torch.cat([self.logits.to(logits), logits]) if len(self.logits) else logits
 
     def _column_bytes(self) -> int:
@@ -239,34 +247,6 @@ class _Loop:
     def _stopped(self, ids: list[int]) -> bool:
         kind = int(self.kinds[ids[-1]])
         return kind == 2 or (kind == 1 and self.stop is not None and self.stop(ids))
-
-
-def _pieces(texts: Sequence[tuple[int, ...]], tokens: int) -> list[list[tuple[int, ...]]]:
-    """Texts in pieces of about so many tokens, in order."""
-    pieces: list[list[tuple[int, ...]]] = []
-    room = 0
-    for text in texts:
-        if not pieces or len(text) > room:
-            pieces.append([])
-            room = tokens
-        pieces[-1].append(text)
-        room -= len(text)
-    return pieces
-
-
-def _alike(lengths: Sequence[int], column_bytes: int) -> list[list[int]]:
-    """Rows by number, in parts of about one length: a row joins while the empty columns of all stay cheap to read."""
-    parts: list[list[int]] = []
-    empty = 0
-    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
-        if parts:
-            empty += (lengths[row] - lengths[parts[-1][-1]]) * len(parts[-1])
-        if parts and empty * column_bytes <= _EMPTY_BYTES:
-            parts[-1].append(row)
-        else:
-            parts.append([row])
-            empty = 0
-    return parts
 
 
 def token_kinds(vocab: int, eos: tuple[int, ...], stop: StopStrings | None) -> Tensor:

@@ -1,7 +1,8 @@
 """Keys and values of prompts and of the replies that grow behind them, and attention that reads just these.
 
 Prompts that begin alike keep that beginning once (`Prefix`). Rows that started together, with prompts of about one
-length, share a block (`Cohort`): they grow in step, so a step's keys go into one column.
+length, share a block (`Cohort`): they grow in step, so a step's keys go into one column. Several replies to one prompt
+may keep it once (`siblings.py`).
 """
 # ruff: noqa: F722 - the quoted names are jaxtyping dimensions
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -22,7 +24,7 @@ from cai_lightning.models.segments import attend, attend_alone, attend_to, atten
 
 # Room is made in blocks of so many columns: attention over a whole block with its empty end masked is twice as fast on
 # a CPU as over a strided slice of it.
-_BLOCK = 16
+BLOCK = 16
 
 
 class Prefix:
@@ -97,7 +99,7 @@ class Cohort:
         """
         columns = torch.arange(self.filled, device=k.device) - self.pads[:, None]
         places = starts[:, None] + columns.clamp(min=0)
-        room = -(-(self.filled + 1) // _BLOCK) * _BLOCK - self.filled
+        room = -(-(self.filled + 1) // BLOCK) * BLOCK - self.filled
         for kept, new in ((self.keys, k), (self.values, v)):
             rows = new[places].transpose(1, 2)
             kept.append(torch.cat([rows, rows.new_zeros(*rows.shape[:2], room, rows.shape[3])], dim=2))
@@ -107,23 +109,28 @@ class Cohort:
         if self.keys[0].shape[2] == self.filled:
             for kept in (self.keys, self.values):
                 for layer, block in enumerate(kept):
-                    empty = block.new_zeros(*block.shape[:2], _BLOCK, block.shape[3])
+                    empty = block.new_zeros(*block.shape[:2], BLOCK, block.shape[3])
                     kept[layer] = torch.cat([block, empty], dim=2)
         columns = torch.arange(self.keys[0].shape[2], device=self.pads.device)
         hidden = (columns < self.pads[:, None]) | (columns > self.filled)
-        dtype = self.keys[0].dtype
-        self._mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
-            hidden, torch.finfo(dtype).min
-        )
+        self._mask = hiding(hidden, self.keys[0].dtype)[:, None, None]
         self.filled += 1
 
-    def take(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+        """What the newest token of each row reads [row, heads, width]; its key and value are taken in."""
+        return attend_alone(q, *self._take(layer, k, v), scale=scale)
+
+    def read_with_sums(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
+        """As `read`, and the log-sum-exps [row, heads] in float32."""
+        return attend_with_sums(q, *self._take(layer, k, v), scale=scale)
+
+    def _take(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Puts the newest column in its place; the rows' own keys, values and mask."""
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.filled - 1] = k
         values[:, :, self.filled - 1] = v
         assert self._mask is not None
-        return keys, values, self._mask[:, None, None]
+        return keys, values, self._mask
 
     def keep(self, rows: Tensor) -> None:
         """Keeps only these rows."""
@@ -132,8 +139,34 @@ class Cohort:
         self.values = [block.index_select(0, rows) for block in self.values]
 
 
+class Rows(Protocol):
+    """Rows that grow in step behind one prefix, and what they keep; `Cohort` says what is what."""
+
+    prefix: Prefix
+
+    def __len__(self) -> int: ...
+
+    @property
+    def positions(self) -> Tensor: ...
+
+    def hold(self, starts: Tensor, k: Tensor, v: Tensor) -> None: ...
+
+    def grow(self) -> None: ...
+
+    def read(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor: ...
+
+    def read_with_sums(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> tuple[Tensor, Tensor]: ...
+
+    def keep(self, rows: Tensor) -> None: ...
+
+
+def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores so that those of hidden columns weigh nothing."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
 def read_prompts(
-    model: PreTrainedModel, packs: Sequence[Packed], prefix: Prefix, cohorts: Sequence[tuple[Cohort, Tensor]] = ()
+    model: PreTrainedModel, packs: Sequence[Packed], prefix: Prefix, cohorts: Sequence[tuple[Rows, Tensor]] = ()
 ) -> Float[Tensor, "token hidden"]:
     """The states of texts that go on from a prefix, pack by pack; each cohort keeps the keys and values of those that
     start at the places that stand beside it, counted through all packs.
@@ -158,7 +191,7 @@ def read_prompts(
     return torch.cat(states)
 
 
-def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Cohort]) -> Float[Tensor, "row hidden"]:
+def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Rows]) -> Float[Tensor, "row hidden"]:
     """The states of one new token a row, for the rows of all cohorts, one after the other."""
     # rows that have ended go on with their cohort, and may be past what the model reads
     last = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30) - 1
@@ -174,16 +207,16 @@ def read_tokens(model: PreTrainedModel, ids: Tensor, cohorts: Sequence[Cohort]) 
             first, prefix, own = last, group[0].prefix, []
             for cohort in group:
                 rows = slice(last, last + len(cohort))
-                kept = cohort.take(layer, k[rows], v[rows])
+                newest = layer, q[rows], k[rows], v[rows]
                 if prefix.length:
-                    own.append(attend_with_sums(q[rows], *kept, scale=scale))
+                    own.append(cohort.read_with_sums(*newest, scale=scale))
                 else:
-                    parts.append(attend_alone(q[rows], *kept, scale=scale))
+                    parts.append(cohort.read(*newest, scale=scale))
                 last = rows.stop
             if prefix.length:
                 seen = attend_with_sums(q[first:last], prefix.keys[layer], prefix.values[layer], None, scale=scale)
                 out, sums = (torch.cat(found) for found in zip(*own, strict=True))
                 parts.append(merge(out, sums, *seen)[0])
-        return torch.cat(parts)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     return states_of(model, ids, positions, reader)

@@ -8,7 +8,8 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from cai_lightning.models import sampler
 from cai_lightning.models.generation import generate
-from cai_lightning.models.sampler import Counts, Sampled, _pieces, draws, sample, token_kinds
+from cai_lightning.models.grouping import pieces
+from cai_lightning.models.sampler import Counts, Sampled, draws, sample, token_kinds
 from cai_lightning.models.slots import Prefixes
 from cai_lightning.models.stopping import StopStrings
 
@@ -334,13 +335,13 @@ def test_a_model_that_drops_attention_weights_while_it_learns_drops_none_here(re
 
 def test_prompts_are_read_in_pieces_of_about_so_many_tokens():
     texts = [(1,) * length for length in (3, 3, 4, 5, 12, 1, 1)]
-    assert [[len(text) for text in piece] for piece in _pieces(texts, 10)] == [[3, 3, 4], [5], [12], [1, 1]]
-    assert _pieces([], 10) == []
+    assert [[len(text) for text in piece] for piece in pieces(texts, 10)] == [[3, 3, 4], [5], [12], [1, 1]]
+    assert pieces([], 10) == []
 
 
 @TWO
 @pytest.mark.parametrize("tokens", [1, 9, 40])
-def test_what_rows_draw_does_not_depend_on_the_pieces(model, alike, monkeypatch, tokens):
+def test_what_rows_draw_does_not_depend_on_thepieces(model, alike, monkeypatch, tokens):
     whole = ids_of(draw(model.double(), alike, slots=10))
     monkeypatch.setattr(sampler, "_TOGETHER_CPU", tokens)
     assert ids_of(draw(model, alike, slots=10)) == whole
