@@ -88,6 +88,7 @@ class BatchLoader(Generic[Batch]):
     partial windows included.
 
     `state_dict` holds the place within the epoch; after `load_state_dict` the next iteration goes on from there.
+    Whenever the next batch is asked for, `asked` is called with the number of those given out in this epoch.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class BatchLoader(Generic[Batch]):
         self._resumed = False
         self._batches = len(plan(0))
         self._rank, self._processes = 0, 1
+        self.asked: Callable[[int], None] = lambda _: None
 
     def part(self, rank: int, processes: int) -> BatchLoader[Batch]:
         """The share of one of several processes that average their gradients: each takes every so-many-th batch.
@@ -129,6 +131,7 @@ class BatchLoader(Generic[Batch]):
         self._resumed = False
         batches = self._plan(self._epoch)
         for number in range(self._batch, len(self)):
+            self.asked(number)
             self._batch = number + 1
             place = number * self._processes + self._rank
             if place < len(batches):

@@ -16,6 +16,7 @@ from cai_lightning.experiment.digest import file_digest, json_digest
 
 MANIFEST, TIMING, ORIGIN = "manifest.json", "timing.json", ".origin.json"
 PARTIAL = ".partial"
+WORK = ".work"  # what a stage needs to go on and nobody needs afterwards
 PACKAGES = ("torch", "transformers", "lightning", "peft", "numpy", "tokenizers")
 VERIFY_UP_TO = 256 * 2**20
 
@@ -56,14 +57,16 @@ def open_partial(partial: Path, about: dict[str, Any]) -> Path:
 
 
 def publish(partial: Path, final: Path, about: dict[str, Any], timing: dict[str, Any]) -> None:
-    """Writes manifest and timing, syncs all, and renames `partial` to `final`."""
+    """Writes manifest and timing, syncs all, and renames `partial` to `final`; what lies under `WORK` goes."""
     ours = {partial / name for name in (ORIGIN, MANIFEST, TIMING)}
-    files = sorted(p for p in partial.rglob("*") if p.is_file() and p not in ours)
+    work = partial / WORK
+    files = sorted(p for p in partial.rglob("*") if p.is_file() and p not in ours and work not in p.parents)
     manifest = {"schema": 1, **about, **environment(), "files": {str(p.relative_to(partial)): _fact(p) for p in files}}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (partial / TIMING).write_text(json.dumps(timing, indent=1) + "\n", encoding="utf-8")
     for file in (*files, partial / MANIFEST, partial / TIMING, partial):
         _sync(file)
+    shutil.rmtree(work, ignore_errors=True)
     (partial / ORIGIN).unlink()
     os.replace(partial, final)
     _sync(final.parent)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_lightning.experiment.artifact import WORK
 from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.targets import construct, locate
 
@@ -35,6 +36,7 @@ def make(folder: Path, target: str, values: dict[str, Any]) -> dict[str, Any]:
     `values` are its recipe with paths in place. Raises UserError with the line that a worker's error says.
     """
     count = processes(values)
+    os.environ["CAI_CHECKPOINTS"] = str(folder.absolute() / WORK)  # one place for all of its processes
     if count == 1 and os.environ.get("CAI_ISOLATE") != "1":
         locate(target)(folder, **construct(values))
         return {}

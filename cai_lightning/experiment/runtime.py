@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,7 @@ RUNTIME: dict[str, Any] = {
     "progress": Literal["auto", "bar", "lines", "off"],
     "online": bool,
     "isolate": bool,
+    "checkpoint_share": float,
     "on_code_change": Literal["warn", "rebuild"],
     "allow_targets": list[str],
     "wandb.mode": Literal["offline", "online", "disabled"],
@@ -42,6 +44,8 @@ def check_config(config: DictConfig) -> None:
         raise UserError(f"runtime.device: {device!r} given, but auto, cpu, cuda, cuda:N or mps is wanted")
     if config.runtime.threads != "auto" and config.runtime.threads < 1:
         raise UserError(f"runtime.threads: {config.runtime.threads} given, but at least 1 is wanted")
+    if not 0 <= config.runtime.checkpoint_share < math.inf:
+        raise UserError(f"runtime.checkpoint_share: {config.runtime.checkpoint_share} given, but at least 0 is wanted")
     if "_target_" not in config.report:
         raise UserError("report: needs _target_, the function that a run ends with")
     for key in ("name", "sweep"):
@@ -109,6 +113,7 @@ def enter_session(config: DictConfig, folder: Path) -> None:
     os.environ.update(
         CAI_DEVICE=str(runtime.device),
         CAI_THREADS=threads,
+        CAI_CHECKPOINT_SHARE=str(runtime.checkpoint_share),
         CAI_PROGRESS=str(runtime.progress),
         CAI_WANDB_MODE=str(runtime.wandb.mode),
         CAI_WANDB_PROJECT=str(runtime.wandb.project),

@@ -78,6 +78,13 @@ class FixedKL:
     def update(self, kl: float, n: int) -> None:
         """Leaves the coefficient alone."""
 
+    def state_dict(self) -> dict[str, float]:
+        """Nothing: the recipe has the coefficient."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Has nothing to take over."""
+
 
 class AdaptiveKL:
     """A KL coefficient that moves with the error, in log space, so that the sequence KL nears `target` nats.
@@ -94,3 +101,11 @@ class AdaptiveKL:
         """Moves the coefficient after `n` sequences of mean KL `kl` nats; the error counts at most 20 %."""
         error = min(max(kl / self._target - 1, -0.2), 0.2)
         self.value *= 1 + error * n / self._horizon
+
+    def state_dict(self) -> dict[str, float]:
+        """The coefficient as it is."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes the coefficient over."""
+        self.value = state["value"]

@@ -16,6 +16,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from transformers import PreTrainedModel
 
+from cai_lightning.learning.checkpoint_files import WholeFiles
+from cai_lightning.learning.checkpoints import Checkpoints
 from cai_lightning.learning.guards import FiniteGuard, StepSeed
 from cai_lightning.learning.precision import Products, warn_if_slow
 from cai_lightning.learning.precision import products as made_by
@@ -47,11 +49,12 @@ def fit(
     log_every: int,
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback],
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Trains the module in place for `epochs`; it is in eval mode afterwards.
 
     `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm, `products` who
-    multiplies in float32 on a CPU. With
+    multiplies in float32 on a CPU. A fit that `checkpoints` has kept goes on from there. With
     `checkpoint_activations` each layer is computed again in the backward pass: less memory, more time. The result is a
     function of the weights, the data and `seed` on one kind of machine. With several `devices` this is called once in
     each process; `accumulate` batches on each of them make a step, and the first has the weights afterwards. Raises
@@ -64,6 +67,7 @@ def fit(
         raise ValueError(f"devices is {devices}, but this is one process: `cai run` starts them, or take devices=1")
     warn_if_slow(precision, accelerator)
     with _quiet(), _deterministic(), _recomputing(module, checkpoint_activations), made_by(products):
+        kept = [] if checkpoints is None else [checkpoints]
         trainer = Trainer(
             max_epochs=epochs,
             gradient_clip_val=clip,
@@ -74,14 +78,19 @@ def fit(
             strategy=strategy(),
             logger=list(loggers),
             log_every_n_steps=log_every,
-            callbacks=[*guards, *callbacks],
+            callbacks=[*guards, *callbacks, *kept],
+            plugins=[WholeFiles()],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,
             deterministic=True,
         )
-        trainer.fit(module, **of_this_process(data, trainer))
+        loaders, start = of_this_process(data, trainer), None
+        if checkpoints is not None:
+            checkpoints.watch(loaders["train_dataloaders"])
+            start = checkpoints.found()
+        trainer.fit(module, **loaders, ckpt_path=start, weights_only=True)
     module.eval()
 
 

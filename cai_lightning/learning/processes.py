@@ -78,13 +78,16 @@ def full(value: Tensor) -> Tensor:
 
 
 def of_this_process(data: Any, trainer: Trainer) -> dict[str, Any]:
-    """What `Trainer.fit` takes: the data, or in one of several processes its part of the training batches.
+    """What `Trainer.fit` takes: the loaders of the data, of several processes each one's part of the training batches.
 
     Raises ValueError for data that cannot be split: PPO collects its own.
     """
-    if trainer.world_size == 1:
-        return {"datamodule": data} if hasattr(data, "train_dataloader") else {"train_dataloaders": data}
-    if not hasattr(data, "train_dataloader"):
-        raise ValueError(f"devices is {trainer.world_size}, but what makes its own batches runs in one process: use 1")
-    loader = data.train_dataloader().part(trainer.global_rank, trainer.world_size)
-    return {"train_dataloaders": loader, "val_dataloaders": data.val_dataloader() or None}
+    prepared = hasattr(data, "train_dataloader")
+    loader = data.train_dataloader() if prepared else data
+    if trainer.world_size > 1:
+        if not prepared:
+            raise ValueError(
+                f"devices is {trainer.world_size}, but what makes its own batches runs in one process: use 1"
+            )
+        loader = loader.part(trainer.global_rank, trainer.world_size)
+    return {"train_dataloaders": loader, "val_dataloaders": (data.val_dataloader() or None) if prepared else None}

@@ -52,7 +52,7 @@ class RolloutLoader:
     """Iterating is one PPO iteration: collect, then `ppo_epochs` shuffled passes in minibatches of `minibatch` rows.
 
     Lightning sees an ordinary iterable of known length, so clipping, accumulation and precision stay automatic. The
-    iteration is the module's epoch.
+    iteration is the module's epoch. `asked` is called before each.
     """
 
     def __init__(
@@ -79,11 +79,13 @@ class RolloutLoader:
         self._ppo_epochs = ppo_epochs
         self._route: Route = route
         self._seed = seed
+        self.asked: Callable[[int], None] = lambda _: None
 
     def __len__(self) -> int:
         return self._ppo_epochs * self._rollouts // self._minibatch
 
     def __iter__(self) -> Iterator[RolloutBatch]:
+        self.asked(0)
         iteration = self._module.current_epoch
         collected = self._collect(iteration)
         if (read := collected.read) is not None:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class KLControl(Protocol):
     value: float
 
     def update(self, kl: float, n: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def draw(prompts: int, count: int, *, seed: int, iteration: int) -> list[int]:
@@ -119,6 +123,18 @@ class Collector:
         for logger in self.module.trainer.loggers:
             logger.log_metrics(stats, step=self.module.trainer.global_step)
         return collected
+
+    def state_dict(self) -> dict[str, Any]:
+        """What later iterations depend on beside the policy: the KL coefficient, running statistics, the history."""
+        scaling: dict[str, Any] = getattr(self.scaling, "state_dict", dict)()
+        return {"kl": self.kl.state_dict(), "scaling": scaling, "history": list(self.history)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it over."""
+        self.kl.load_state_dict(state["kl"])
+        if state["scaling"]:
+            self.scaling.load_state_dict(state["scaling"])  # type: ignore[attr-defined]
+        self.history[:] = state["history"]
 
     def _sample(self, prompts: list[RolloutPrompt], iteration: int) -> list[Sampled]:
         policy = self.module.policy

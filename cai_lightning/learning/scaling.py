@@ -35,3 +35,11 @@ class RunningWhiten:
         self.mean = mean if self.mean is None else self._momentum * self.mean + (1 - self._momentum) * mean
         self.sd = sd if self.sd is None else self._momentum * self.sd + (1 - self._momentum) * sd
         return (scores - self.mean) / (self.sd + 1e-5)
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The running mean and standard deviation."""
+        return {"mean": self.mean, "sd": self.sd}
+
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
+        """Takes both over."""
+        self.mean, self.sd = state["mean"], state["sd"]

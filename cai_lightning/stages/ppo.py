@@ -97,13 +97,12 @@ def run(
         with only(roles.judge.model, roles.judge_adapters), torch.inference_mode(), autocast(precision):
             return roles.judge.score_replies(roles.judge_tokenizer, dialogues, replies, batch_size=forward_rows)
 
-    kept = (out / SAMPLES).open("w", encoding="utf-8")
-
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
-        for prompt, reply, value in list(zip(drawn, replies, scores, strict=True))[:logged_samples]:
-            text = format.text(prompt.dialogue)
-            row = {"iteration": iteration, "prompt": prompt.id, "text": text, "reply": reply, "score": value}
-            kept.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with (out / SAMPLES).open("a", encoding="utf-8") as file:
+            for prompt, reply, value in list(zip(drawn, replies, scores, strict=True))[:logged_samples]:
+                text = format.text(prompt.dialogue)
+                row = {"iteration": iteration, "prompt": prompt.id, "text": text, "reply": reply, "score": value}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     module = PPOModule(
         model,
@@ -152,9 +151,17 @@ def run(
         folder = out / "snapshots" / f"{iteration * rollouts:08d}"
         save_trained(snapshot, tokenizer, folder, parent=policy, dtype=dtype)
 
-    callbacks = [Snapshots(snapshots, save)]
-    with kept:
-        train(out, module, loader, fit, batches=len(loader) * iterations, seed=seed, callbacks=callbacks)
+    train(
+        out,
+        module,
+        loader,
+        fit,
+        batches=len(loader) * iterations,
+        seed=seed,
+        callbacks=[Snapshots(snapshots, save)],
+        kept={"collector": collector},
+        journals=[out / SAMPLES],
+    )
     write_counts(out, {**counts, "scored_prompt_cut": roles.judge.cut})
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out

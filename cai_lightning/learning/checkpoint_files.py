@@ -1,0 +1,98 @@
+"""Checkpoint files that are whole or not there: written beside, synced, renamed; read only where their digest holds."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import CheckpointIO
+
+SUFFIX, DIGEST = ".ckpt", ".sha256"
+_NEW = ".new"
+_PIECE = 1 << 22  # bytes that are hashed together
+
+log = logging.getLogger("cai")
+
+
+class WholeFiles(CheckpointIO):  # type: ignore[misc]
+    """Writes checkpoints by `write` and reads tensors and plain values alone.
+
+    Lightning's own writer makes its file in the temporary folder, which may be another file system, and does not sync:
+    a killed process then leaves a torn file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+        found: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        return found
+
+    def remove_checkpoint(self, path: Any) -> None:
+        remove(Path(path))
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """A checkpoint at `path` with its digest beside it; older ones in its folder go when it has been read back.
+
+    Whatever fails, a disk that is full for one, leaves the older ones as they were, and nothing half-written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + _NEW)
+    try:
+        with new.open("wb") as file:
+            torch.save(state, file)
+            _synced(file)
+        digest = path.with_suffix(DIGEST)
+        with digest.open("w", encoding="ascii") as file:
+            file.write(_digest(new))
+            _synced(file)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    for older in path.parent.glob(f"*{SUFFIX}"):
+        if older != path:
+            remove(older)
+
+
+def newest(folder: Path) -> Path | None:
+    """The last checkpoint in a folder whose bytes are those that were written; None where there is none."""
+    for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
+        digest = path.with_suffix(DIGEST)
+        if digest.exists() and digest.read_text(encoding="ascii") == _digest(path):
+            return path
+        log.warning("%s: not the bytes that were written; it is passed over", path)
+    return None
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint and its digest."""
+    path.unlink(missing_ok=True)
+    path.with_suffix(DIGEST).unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def _synced(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
