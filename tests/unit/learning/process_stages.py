@@ -1,20 +1,23 @@
 """Small fits as one stage, for tests that run it in several processes."""
 
+import os
 from functools import partial
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Callback
 from safetensors.torch import save_file
 
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.learning.checkpoints import Checkpoints
 from cai_lightning.learning.losses import dpo_loss
 from cai_lightning.learning.optim import adamw, constant
 from cai_lightning.learning.preference import PreferenceModule
 from cai_lightning.learning.reward_model import RewardModule
 from cai_lightning.learning.sft import SFTModule
-from cai_lightning.learning.tracking import JsonlLogger
+from cai_lightning.learning.tracking import METRICS, JsonlLogger
 from cai_lightning.models.adapters import full, lora
 from cai_lightning.models.causal import new_llama
 from cai_lightning.models.reward import reward_from_causal
@@ -47,6 +50,42 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     dpo = PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), live=None, **RECIPE)
     one(out / "dpo", dpo, pairs, fit, preferring)
     one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
+
+
+class Kill(Callback):
+    """Ends the fit of every process after so many steps."""
+
+    def __init__(self, after) -> None:
+        self.after = after
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == self.after:
+            raise RuntimeError("killed")
+
+
+def kept(out: Path, *, fit, killed, policy: Path) -> None:
+    """A fit with dropout and one of a reward model, kept after every step; one may be killed after three."""
+    torch.set_num_threads(1)
+    adapted = llama(tie=True)
+    lora(adapted, rank=2, alpha=8, dropout=0.5, targets=None, rslora=False, dora=False, merge=True, seed=0)
+    reward, _ = reward_from_causal(
+        policy, marker=None, mean=True, gain=1.0, head_std=0.1, dtype="float32", adapter=full, seed=0
+    )
+    sft = SFTData(rows(), [], accumulate=1, **BATCHES)
+    pairs = PairData(pair_rows(), [], accumulate=1, share=1, **BATCHES)
+    work = Path(os.environ["CAI_CHECKPOINTS"])
+    for name, module, data, model in (
+        ("adapter", SFTModule(adapted, **RECIPE), sft, adapted),
+        ("reward", RewardModule(reward, centre_coef=0.01, **RECIPE), pairs, reward),
+    ):
+        place = out / name
+        place.mkdir(exist_ok=True)
+        checkpoints = Checkpoints(work / name, share=1e9, kept={}, journals=[place / METRICS], first=is_first())
+        extra = [Kill(3)] if name == killed else []
+        loggers = [JsonlLogger(place)]
+        fit(module, data, seed=0, accelerator="cpu", loggers=loggers, callbacks=extra, checkpoints=checkpoints)
+        if is_first():
+            save_file({name: weight.detach().clone() for name, weight in model.named_parameters()}, place / "weights")
 
 
 def one(out: Path, module, data, fit, model) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from cai_lightning.data.batching import BatchLoader
+from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.launch import make
 from cai_lightning.learning.processes import of_this_process
 
@@ -31,6 +32,7 @@ STRATEGIES = {
         "_partial_": True,
         "data_parallel_size": 2,
         "tensor_parallel_size": 1,
+        "save_distributed_checkpoint": False,
     },
 }
 
@@ -89,6 +91,29 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batches(tmp_path, ll
         # bfloat16 products round: only that it runs and stays near
         weights, others = load_file(alone / "mixed" / "weights"), load_file(together / "mixed" / "weights")
         assert all((others[key] - weight).abs().mean() < 0.01 for key, weight in weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "killed"), [("ddp", "adapter"), ("fsdp2", "reward")])
+def test_two_processes_that_are_killed_go_on_with_the_same_bytes(tmp_path, llama, tokenizer, name, killed):
+    llama().save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    fit = {**FIT, "devices": 2, "strategy": STRATEGIES[name], "accumulate": 1}
+
+    def trained(side, kill):
+        (tmp_path / side).mkdir(exist_ok=True)
+        make(tmp_path / side, "process_stages.kept", {"fit": fit, "killed": kill, "policy": tmp_path / "policy"})
+
+    trained("whole", None)
+    with pytest.raises(UserError, match="killed"):
+        trained("killed", killed)
+    trained("killed", None)
+    for case in ("adapter", "reward"):
+        weights, others = (load_file(tmp_path / side / case / "weights") for side in ("whole", "killed"))
+        assert weights.keys() == others.keys()
+        assert all(torch.equal(others[key], weight) for key, weight in weights.items())
+        rows, theirs = ((tmp_path / side / case / "metrics.jsonl").read_bytes() for side in ("whole", "killed"))
+        assert rows == theirs
 
 
 def logged(folder):
