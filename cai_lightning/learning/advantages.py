@@ -1,7 +1,9 @@
-"""From scores and log-probabilities to advantages: KL estimates, per-token rewards, GAE, whitening, KL control.
+"""From scores and log-probabilities to advantages: KL estimates, per-token rewards, estimators, whitening, KL control.
 
 Pure functions on [row, step] tensors; a mask marks the response tokens of a row, one unbroken run each. What lies
-outside the mask, NaN included, never changes a result.
+outside the mask, NaN included, never changes a result. An estimator (`generalised`, `leave_one_out`,
+`group_normalised`) turns rewards, values and mask, with the number of neighbouring rows that reply to one prompt, into
+advantages and the returns that a value head learns.
 """
 
 from __future__ import annotations
@@ -67,6 +69,56 @@ def whiten(x: Steps, mask: Mask) -> Steps:
     """`x` shifted and scaled to mean 0 and (population) variance 1 over the mask; 0 outside it."""
     centred = torch.where(mask, x - masked_mean(x, mask), 0.0)
     return centred / (masked_mean(centred**2, mask) + _TINY).sqrt()
+
+
+def generalised(
+    rewards: Steps,
+    values: Steps,
+    mask: Mask,
+    samples: int,  # noqa: ARG001
+    *,
+    gamma: float,
+    lam: float,
+) -> tuple[Steps, Steps]:
+    """PPO's advantages, whitened over the whole collection, and returns; how many rows share a prompt plays no part."""
+    advantages, returns = gae(rewards, values, mask, gamma=gamma, lam=lam)
+    return whiten(advantages, mask), returns
+
+
+def leave_one_out(rewards: Steps, values: Steps, mask: Mask, samples: int) -> tuple[Steps, Steps]:
+    """A reply's summed reward less the mean of its siblings', on each of its tokens; returns are 0, for nobody learns
+    values.
+
+    Raises ValueError on a single reply a prompt. Source: Ahmadian et al. 2024 (RLOO), sec. 2.4; Kool et al. 2019.
+    """
+    total = _totals(rewards, mask, samples)
+    others = (total.sum(1, keepdim=True) - total) / (samples - 1)
+    return _spread(total - others, mask), torch.zeros_like(values)
+
+
+def group_normalised(rewards: Steps, values: Steps, mask: Mask, samples: int, *, scaled: bool) -> tuple[Steps, Steps]:
+    """A reply's summed reward less the mean of its prompt's replies, on each of its tokens; `scaled`: over their
+    (population) standard deviation too, which weighs prompts alike whose replies hardly differ. Returns are 0.
+
+    Raises ValueError on a single reply a prompt. Source: Shao et al. 2024 (GRPO), sec. 4.1.2; unscaled Liu et al. 2025
+    (Dr. GRPO).
+    """
+    total = _totals(rewards, mask, samples)
+    centred = total - total.mean(1, keepdim=True)
+    if scaled:
+        centred = centred / (centred.square().mean(1, keepdim=True) + _TINY).sqrt()
+    return _spread(centred, mask), torch.zeros_like(values)
+
+
+def _totals(rewards: Steps, mask: Mask, samples: int) -> Tensor:
+    """The summed reward [prompt, sample] of each reply."""
+    if samples < 2:
+        raise ValueError(f"samples is {samples}, but this estimator compares replies to one prompt: give at least 2")
+    return torch.where(mask, rewards, 0.0).sum(1).view(-1, samples)
+
+
+def _spread(of_replies: Tensor, mask: Mask) -> Steps:
+    return torch.where(mask, of_replies.reshape(-1, 1), 0.0)
 
 
 class FixedKL:

@@ -15,8 +15,6 @@ from torch import Tensor
 
 Row = Float[Tensor, " row"]
 Lengths = Int[Tensor, " row"]
-Steps = Float[Tensor, "row step"]
-Mask = Bool[Tensor, "row step"]
 Scalar = Float[Tensor, ""]
 Values = Float[Tensor, "*shape"]
 Where = Bool[Tensor, "*shape"]
@@ -118,38 +116,6 @@ def hinge_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
     return LossOutput(weighted_mean(per_pair, pairs.weight), _metrics(pairs, chosen, rejected, beta))
 
 
-def ppo_policy_loss(logps: Steps, old_logps: Steps, advantages: Steps, mask: Mask, *, clip_range: float) -> LossOutput:
-    """The clipped surrogate loss, mean per response token; advantages are in units of their own spread.
-
-    Source: Schulman et al. 2017, eq. 7 (sign turned: smaller is better).
-    """
-    # Masked before exp: a where() behind it would still send 0 * inf = NaN into the gradient.
-    log_ratio = torch.where(mask, logps - old_logps, 0.0)
-    advantages = torch.where(mask, advantages, 0.0)
-    ratio = log_ratio.exp()
-    free, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-    metrics = {
-        "policy/clipfrac_avg": masked_mean((clipped > free).to(ratio.dtype), mask),
-        "policy/approxkl_avg": masked_mean(0.5 * log_ratio**2, mask),
-        "val/ratio": masked_mean(ratio, mask),
-    }
-    return LossOutput(masked_mean(torch.maximum(free, clipped), mask), _detached(metrics))
-
-
-def ppo_value_loss(values: Steps, old_values: Steps, returns: Steps, mask: Mask, *, value_clip: float) -> LossOutput:
-    """Half the squared error of the values, mean per response token; moves beyond `value_clip` earn nothing.
-
-    Source: the PPO code of Schulman et al. 2017 (openai/baselines ppo2); not in the paper.
-    """
-    error = torch.where(mask, values - returns, 0.0)
-    move = torch.where(mask, values - old_values, 0.0)
-    # old + clamp(move) - return, written from the two masked differences.
-    clipped = error - move + move.clamp(-value_clip, value_clip)
-    loss = 0.5 * masked_mean(torch.maximum(error**2, clipped**2), mask)
-    metrics = {"val/clipfrac_avg": masked_mean((clipped**2 > error**2).to(error.dtype), mask)}
-    return LossOutput(loss, _detached(metrics))
-
-
 def _log_ratios(pairs: PreferenceInput) -> tuple[Tensor, Tensor]:
     if pairs.reference_chosen is None or pairs.reference_rejected is None:
         raise ValueError("this preference loss needs reference log-probabilities: give the stage a reference")
@@ -168,8 +134,9 @@ def _metrics(pairs: PreferenceInput, chosen: Tensor, rejected: Tensor, beta: flo
         "logps/rejected": pairs.policy_rejected,
     }
     metrics = {name: weighted_mean(figure, pairs.weight) for name, figure in figures.items()}
-    return _detached(metrics | {"rewards/accuracies": masked_mean(agrees.to(margin.dtype), decided)})
+    return detached(metrics | {"rewards/accuracies": masked_mean(agrees.to(margin.dtype), decided)})
 
 
-def _detached(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+def detached(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same figures without a graph."""
     return {name: value.detach() for name, value in metrics.items()}

@@ -1,7 +1,8 @@
-"""The learner of PPO: a policy and a value head on its last hidden states, trained on collected rollouts."""
+"""The learner of PPO, RLOO and GRPO: a policy and a value head on its last hidden states, trained on rollouts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,8 +10,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cai_lightning.learning.losses import ppo_policy_loss, ppo_value_loss
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
+from cai_lightning.learning.policy_losses import by_token, kl_loss, ppo_policy_loss, ppo_value_loss, weighed
 from cai_lightning.models.attention import hidden_states
 from cai_lightning.models.logprobs import chosen_logprobs, entropies, logits_of, place
 from cai_lightning.models.packing import Packed, places
@@ -19,22 +20,30 @@ from cai_lightning.models.packing import Packed, places
 class RolloutBatch(NamedTuple):
     """Collected replies, the branches of a packed row, and what PPO needs of every step [reply, step].
 
-    A step is the choice of a reply token; `mask` marks those that a reply has. `read` are the log-probabilities and
-    values of the steps in a row, with their graph, where the pass that made the old ones serves for learning too.
+    A step is the choice of a reply token; `mask` marks those that a reply has, and `tokens` is their number in the
+    whole minibatch over its processes. `read` are the log-probabilities, values and entropies of the steps in a row,
+    with their graph, where the pass that made the old ones serves for learning too.
     """
 
     packed: Packed
     mask: Tensor
     old_logps: Tensor
     old_values: Tensor
+    reference: Tensor
     advantages: Tensor
     returns: Tensor
     rows: Tensor
-    read: tuple[Tensor, Tensor] | None = None
+    tokens: Tensor
+    read: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 class PPOModule(LightningModule):  # type: ignore[misc]
-    """Trains policy and value head by clipped PPO. Reference, reward model and sampling belong to the collector."""
+    """Trains a policy by the clipped surrogate loss, and its value head. Reference, reward model and sampling belong to
+    the collector.
+
+    The loss adds `vf_coef` times the value loss (0: nobody learns values), `kl_loss_coef` times the KL to the reference
+    and takes `entropy_coef` times the entropy off. `weigh` says how much each token counts.
+    """
 
     def __init__(
         self,
@@ -44,6 +53,9 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         clip_range: float,
         value_clip: float,
         vf_coef: float,
+        kl_loss_coef: float,
+        entropy_coef: float,
+        weigh: Callable[[Tensor, Tensor], Tensor],
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
     ) -> None:
@@ -57,18 +69,26 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         self._clip_range = clip_range
         self._value_clip = value_clip
         self._vf_coef = vf_coef
+        self._kl_loss_coef = kl_loss_coef
+        self._entropy_coef = entropy_coef
+        self._weigh = weigh
+        self.first_ratio_error = 0.0  # of the newest iteration: how far a ratio was from 1 before its first update
         self._optimizer = optimizer
         self._schedule = schedule
 
-    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (nats, at the sampling temperature) and values of the steps of all replies, in a row."""
+    def forward(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (nats, at the sampling temperature), values, and entropies (nats) or, where these are not
+        learned from, 0, of the steps of all replies, in a row.
+        """
         logits, ids, values = self._read(packed)
-        return chosen_logprobs(logits, ids), values
+        entropy = entropies(logits) if self._entropy_coef else torch.zeros_like(values)
+        return chosen_logprobs(logits, ids), values, entropy
 
     def forward_with_entropy(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` gives, and the entropy in nats of each step's distribution."""
+        """As `forward`, with the entropies in any case."""
         logits, ids, values = self._read(packed)
-        return chosen_logprobs(logits, ids), values, entropies(logits.detach())
+        entropy = entropies(logits if self._entropy_coef else logits.detach())
+        return chosen_logprobs(logits, ids), values, entropy
 
     def _read(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, ids and values of the steps."""
@@ -80,15 +100,29 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         logits = logits_of(self.policy, packed, targets, states, temperature=self._temperature)
         return logits, packed.ids[targets], values
 
-    def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Policy loss plus `vf_coef` times value loss, each a mean over the minibatch's reply tokens."""
-        logps, values = (place(steps, batch.mask) for steps in batch.read or self(batch.packed))
-        policy = ppo_policy_loss(logps, batch.old_logps, batch.advantages, batch.mask, clip_range=self._clip_range)
-        value = ppo_value_loss(values, batch.old_values, batch.returns, batch.mask, value_clip=self._value_clip)
+    def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:
+        """The loss of a minibatch: of all processes together it is the mean of theirs."""
+        logps, values, entropy = (place(steps, batch.mask) for steps in batch.read or self(batch.packed))
+        weights = self._weigh(batch.mask, batch.tokens)
+        policy = ppo_policy_loss(
+            logps, batch.old_logps, batch.advantages, batch.mask, weights, clip_range=self._clip_range
+        )
+        each = by_token(batch.mask, batch.tokens)
+        value = ppo_value_loss(values, batch.old_values, batch.returns, batch.mask, each, value_clip=self._value_clip)
         metrics = {"loss/policy_avg": policy.loss.detach(), "loss/value_avg": value.loss.detach()}
+        loss = policy.loss + self._vf_coef * value.loss
+        if self._kl_loss_coef:
+            kl = kl_loss(logps, batch.reference, batch.mask, weights)
+            metrics["loss/kl_avg"] = kl.detach()
+            loss = loss + self._kl_loss_coef * kl
+        if self._entropy_coef:
+            loss = loss - self._entropy_coef * weighed(entropy, batch.mask, each)
+        if batch_idx == 0:
+            ratio = torch.where(batch.mask, logps.detach() - batch.old_logps, 0.0).exp()
+            self.first_ratio_error = (ratio - 1).abs().max().item()
         metrics |= policy.metrics | value.metrics
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.rows))
-        return policy.loss + self._vf_coef * value.loss
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.rows), sync_dist=True)
+        return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimizer and schedule of the recipe."""

@@ -17,8 +17,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from cai_lightning.learning.advantages import gae, k1, k3, per_token_rewards, whiten
-from cai_lightning.learning.losses import masked_mean
+from cai_lightning.learning.collection import (
+    Estimator,
+    Part,
+    Steps,
+    ended,
+    figures,
+    joined,
+    reply_mask,
+    rewarded,
+)
+from cai_lightning.learning.gathering import gathered
 from cai_lightning.learning.ppo import PPOModule
 from cai_lightning.learning.rollout_loader import Read, Rollouts, rows_of
 from cai_lightning.models.causal import eos_ids, evaluating
@@ -38,6 +47,10 @@ class RolloutPrompt(NamedTuple):
     id: str
     dialogue: Dialogue
     ids: list[int]
+
+
+Scorer = Callable[[list[Dialogue], list[str]], list[float]]
+"""(dialogues, replies) -> the score of each reply."""
 
 
 class KLControl(Protocol):
@@ -68,22 +81,27 @@ class Collector:
     """Collects one iteration's rollouts from the policy of `module`.
 
     Each prompt drawn gets `samples` replies. `reference(packed)` gives the reference's log-probabilities of the tokens
-    of all branches, at the same temperature. `score(dialogues, replies)` reads words. A score then goes through
-    `transform`, loses `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`.
-    `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound memory.
+    of all branches, at the same temperature. `score(dialogues, replies)` reads words, and so does `heldout`, whose
+    scores are only looked at. A score goes through `transform`, which sees the lengths of replies too, loses
+    `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`; `estimator` makes
+    advantages. `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound
+    memory.
 
     It is called with gradients on, the module in train mode and outside autocast, and cares for all three. The old
     log-probabilities come from a forward pass as in training: a sampler's own differ by rounding. Where replies are
-    learned from `once`, all together, that pass is the one that learns.
+    learned from `once`, all together, that pass is the one that learns. Of several processes each collects its part of
+    the prompts, and all see the whole.
     """
 
     module: PPOModule
     reference: Callable[[Packed], Tensor]
     prompts: Sequence[RolloutPrompt]
     tokenizer: PreTrainedTokenizerBase
-    score: Callable[[list[Dialogue], list[str]], list[float]]
-    transform: Callable[[Tensor], Tensor]
+    score: Scorer
+    heldout: Scorer | None
+    transform: Callable[[Tensor, Tensor], Tensor]
     scaling: Callable[[Tensor], Tensor]
+    estimator: Estimator
     kl: KLControl
     observe: Callable[[int, list[RolloutPrompt], list[str], list[float]], None]
     rollouts: int
@@ -95,34 +113,27 @@ class Collector:
     max_new_tokens: int
     temperature: float
     missing_eos_penalty: float
-    gamma: float
-    lam: float
     seed: int
     history: list[dict[str, float]] = field(default_factory=list, init=False)
 
     def __call__(self, iteration: int) -> Rollouts:
         """The rollouts of iteration `iteration` (from 0); their figures go to the loggers and to `history`."""
+        trainer = self.module.trainer
         drawn = draw(len(self.prompts), self.rollouts // self.samples, seed=self.seed, iteration=iteration)
-        prompts = [self.prompts[number] for number in drawn for _ in range(self.samples)]
-        mixed = self.module.trainer.precision_plugin.forward_context
+        numbers = list(range(len(drawn)))[trainer.global_rank :: trainer.world_size]
         with torch.no_grad():
-            # on a CPU the products of single tokens take longer in half precision than in single
-            with evaluating(self.module), nullcontext() if self.module.device.type == "cpu" else mixed():
-                sampled = self._sample(prompts, iteration)
-            with nullcontext() if self.once else evaluating(self.module), mixed():
-                steps, read = self._forward(prompts, sampled)
-            replies = self._replies(prompts, sampled)
-            scores = self.score([prompt.dialogue for prompt in prompts], replies)
-            _check_scores(prompts, scores)
-            self.observe(iteration, prompts, replies, scores)
-            trees = trees_of(prompts, sampled, self.samples)
-            collected, stats = self._advantages(trees, steps, torch.tensor(scores), sampled)
-            collected = collected._replace(read=read)
+            part, read = self._part([self.prompts[drawn[number]] for number in numbers], numbers, iteration)
+            found = joined(gathered(part, trainer.world_size), self.samples)
+            prompts = [self.prompts[number] for number in drawn for _ in range(self.samples)]
+            for name, values in (("reward", found.scores), ("held-out reward", found.heldout)):
+                _check_scores(prompts, values, name)
+            self.observe(iteration, prompts, found.replies, found.scores)
+            collected, stats = self._worth(found)
         stats["episode"] = float((iteration + 1) * self.rollouts)
         self.history.append(stats)
-        for logger in self.module.trainer.loggers:
-            logger.log_metrics(stats, step=self.module.trainer.global_step)
-        return collected
+        for logger in trainer.loggers:
+            logger.log_metrics(stats, step=trainer.global_step)
+        return collected._replace(read=read)
 
     def state_dict(self) -> dict[str, Any]:
         """What later iterations depend on beside the policy: the KL coefficient, running statistics, the history."""
@@ -136,15 +147,32 @@ class Collector:
             self.scaling.load_state_dict(state["scaling"])  # type: ignore[attr-defined]
         self.history[:] = state["history"]
 
-    def _sample(self, prompts: list[RolloutPrompt], iteration: int) -> list[Sampled]:
+    def _part(self, asked: list[RolloutPrompt], numbers: list[int], iteration: int) -> tuple[Part, Read | None]:
+        """What this process collects, the trees so numbered, and the pass that learns from it, if one has a graph."""
+        prompts = [prompt for prompt in asked for _ in range(self.samples)]
+        names = [f"ppo/{iteration}/{number}" for number in rows_of(numbers, self.samples)]
+        mixed = self.module.trainer.precision_plugin.forward_context
+        # on a CPU the products of single tokens take longer in half precision than in single
+        with evaluating(self.module), nullcontext() if self.module.device.type == "cpu" else mixed():
+            sampled = self._sample(prompts, names)
+        trees = trees_of(prompts, sampled, self.samples)
+        with nullcontext() if self.once else evaluating(self.module), mixed():
+            steps, read = self._forward(trees, sampled)
+        replies = self._replies(prompts, sampled)
+        dialogues = [prompt.dialogue for prompt in prompts]
+        scores = self.score(dialogues, replies)
+        heldout = [] if self.heldout is None else self.heldout(dialogues, replies)
+        on_cpu = Steps(*(whole.cpu() for whole in steps))
+        return Part(numbers, trees, ended(sampled), replies, scores, heldout, on_cpu), read
+
+    def _sample(self, prompts: list[RolloutPrompt], names: list[str]) -> list[Sampled]:
         policy = self.module.policy
         eos = eos_ids(self.tokenizer, policy)
-        keys = [row_key(f"ppo/{iteration}/{row}") for row in range(len(prompts))]
         longest = max(len(prompt.ids) for prompt in prompts) + self.max_new_tokens
         return drawer(policy, self.route, longest)(
             policy,
             [prompt.ids for prompt in prompts],
-            row_keys=keys,
+            row_keys=[row_key(name) for name in names],
             seed=self.seed,
             temperatures=[self.temperature] * len(prompts),
             limits=[self.max_new_tokens] * len(prompts),
@@ -158,8 +186,7 @@ class Collector:
         texts = [decode(self.tokenizer, row.ids) for row in sampled]
         return [format.reply(prompt.dialogue, text) for prompt, text in zip(prompts, texts, strict=True)]
 
-    def _forward(self, prompts: list[RolloutPrompt], sampled: list[Sampled]) -> tuple[Steps, Read | None]:
-        trees = trees_of(prompts, sampled, self.samples)
+    def _forward(self, trees: list[Tree], sampled: list[Sampled]) -> tuple[Steps, Read | None]:
         device = self.module.device
         mask = reply_mask([len(row.ids) for row in sampled]).to(device)
         steps = Steps(mask, *torch.zeros(4, *mask.shape, device=device))
@@ -173,47 +200,25 @@ class Collector:
             with torch.set_grad_enabled(self.once):
                 logps, values, entropy = self.module.forward_with_entropy(packed)
             if self.once:
-                read = Read(packed, rows, logps, values)
-            found = (logps.detach(), values.detach(), entropy, self.reference(packed))
+                read = Read(packed, numbers, logps, values, entropy)
+            found = (logps.detach(), values.detach(), entropy.detach(), self.reference(packed))
             for whole, part in zip(steps[1:], found, strict=True):
                 whole[rows] = place(part, mask[rows])
         return steps, read
 
-    def _advantages(
-        self, trees: list[Tree], steps: Steps, scores: Tensor, sampled: list[Sampled]
-    ) -> tuple[Rollouts, dict[str, float]]:
-        mask = steps.mask
-        ended = torch.tensor([row.finish == "stop" for row in sampled])
-        rewarded = self.transform(scores) - self.missing_eos_penalty * (~ended).float()
-        log_ratio = k1(steps.logps, steps.reference)
-        rewards = per_token_rewards(self.scaling(rewarded).to(mask.device), log_ratio, mask, kl_coef=self.kl.value)
-        advantages, returns = gae(rewards, steps.values, mask, gamma=self.gamma, lam=self.lam)
-        lengths = mask.sum(1).float()
-        stats = {
-            "objective/kl": log_ratio.sum(1).mean(),
-            "objective/kl_k3": (k3(steps.logps, steps.reference) * mask).sum(1).mean(),
-            "objective/scores": scores.mean(),
-            "objective/rlhf_reward": rewards.sum(1).mean(),
-            "policy/entropy_avg": masked_mean(steps.entropy, mask),
-            "val/values": masked_mean(steps.values, mask),
-            "val/returns": masked_mean(returns, mask),
-            "eos_rate": ended.float().mean(),
-            "completions/mean_length": lengths.mean(),
-            "completions/max_length": lengths.max(),
-        }
-        figures = {name: value.item() for name, value in stats.items()} | {"objective/kl_coef": self.kl.value}
-        self.kl.update(figures["objective/kl"], len(sampled))
-        return Rollouts(trees, mask, steps.logps, steps.values, whiten(advantages, mask), returns), figures
-
-
-class Steps(NamedTuple):
-    """Which steps replies have, and figures of them, [reply, step] all."""
-
-    mask: Tensor
-    logps: Tensor
-    values: Tensor
-    entropy: Tensor
-    reference: Tensor
+    def _worth(self, found: Part) -> tuple[Rollouts, dict[str, float]]:
+        """What is learned of the whole collection, and its figures."""
+        steps, lengths = found.steps, found.steps.mask.sum(1)
+        scores = self.transform(torch.tensor(found.scores), lengths)
+        scores = scores - self.missing_eos_penalty * (~torch.tensor(found.ended)).float()
+        rewards, advantages, returns = rewarded(
+            found, self.scaling(scores), self.estimator, kl_coef=self.kl.value, samples=self.samples
+        )
+        stats = {**figures(found, rewards, returns), "objective/kl_coef": self.kl.value}
+        self.kl.update(stats["objective/kl"], len(found.scores))
+        columns = (steps.mask, steps.logps, steps.values, steps.reference, advantages, returns)
+        placed = (column.to(self.module.device) for column in columns)
+        return Rollouts._make((found.trees, *placed, None)), stats
 
 
 def trees_of(prompts: Sequence[RolloutPrompt], sampled: Sequence[Sampled], samples: int) -> list[Tree]:
@@ -224,12 +229,7 @@ def trees_of(prompts: Sequence[RolloutPrompt], sampled: Sequence[Sampled], sampl
     ]
 
 
-def reply_mask(lengths: Sequence[int]) -> Tensor:
-    """Which steps [reply, step] there are."""
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-
-
-def _check_scores(prompts: list[RolloutPrompt], scores: list[float]) -> None:
-    for prompt, value in zip(prompts, scores, strict=True):
+def _check_scores(prompts: Sequence[RolloutPrompt], values: Sequence[float], name: str) -> None:
+    for prompt, value in zip(prompts, values, strict=False):
         if not math.isfinite(value):
-            raise ValueError(f"the reward of a reply to prompt {prompt.id!r} is {value}: check the reward model")
+            raise ValueError(f"the {name} of a reply to prompt {prompt.id!r} is {value}: check the reward model")

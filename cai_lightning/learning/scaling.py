@@ -1,24 +1,13 @@
-"""What happens to the scores of a collection [row] before they become rewards."""
+"""How the scores of a collection [row] are scaled before they become rewards."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
 def raw(scores: Tensor) -> Tensor:
     """The scores as they are: the faithful choice, since whitening would undo a clamp of the labels."""
     return scores
-
-
-def clipped(scores: Tensor, *, low: float, high: float) -> Tensor:
-    """The scores, none below `low` or above `high`."""
-    return scores.clamp(low, high)
-
-
-def punished(scores: Tensor, *, below: float, factor: float) -> Tensor:
-    """The scores, each shortfall under `below` counted `factor` times: bad replies weigh more than good ones."""
-    return torch.where(scores < below, below + factor * (scores - below), scores)
 
 
 class RunningWhiten:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,10 +15,10 @@ from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
 from cai_lightning.text.records import Prompt, read_rows
 
 if TYPE_CHECKING:
-    from cai_lightning.learning.rollouts import RolloutPrompt
+    from cai_lightning.learning.rollouts import RolloutPrompt, Scorer
     from cai_lightning.models.format import Format
 
-SAMPLES = "samples.jsonl"
+SAMPLES, ALARMS = "samples.jsonl", "alarms.jsonl"
 
 
 def run(
@@ -25,6 +26,7 @@ def run(
     *,
     policy: CausalLM,
     reward_model: RewardModel,
+    heldout: RewardModel | None,
     prompts: PromptRows,
     iterations: int,
     rollouts: int,
@@ -39,15 +41,19 @@ def run(
     kl: Any,
     adapter: Callable[..., None],
     base_dtype: str,
-    gamma: float,
-    lam: float,
+    estimator: Callable[..., Any],
+    weigh: Callable[..., Any],
     clip_range: float,
     value_clip: float,
     vf_coef: float,
+    kl_loss_coef: float,
+    entropy_coef: float,
     optimizer: Callable[..., Any],
     schedule: Callable[..., Any],
     fit: Callable[..., Any],
+    stop: Callable[..., Any],
     snapshots: list[int],
+    alarms: Any,
     sample_rows: int,
     forward_rows: int,
     route: Literal["packed", "padded"],
@@ -56,16 +62,17 @@ def run(
     dtype: str,
     seed: int,
 ) -> CausalLM:
-    """A causal-LM folder, `snapshots/<RL samples seen>/` folders, `metrics.jsonl`, and `samples.jsonl` of rollouts.
+    """A causal-LM folder, `snapshots/<RL samples seen>/` folders, `metrics.jsonl`, `samples.jsonl` of rollouts, and
+    `alarms.jsonl` where something looked wrong.
 
     Source: Bai et al. 2022 (section 4.1) with the PPO of 2204.05862; per-token KL, GAE and clipped losses as in
     Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all. `adapter` says what of the policy learns
     beside its value head, `base_dtype` is the number format of what does not. A prompt that leaves the policy no room
     for `max_new_tokens` loses its first turns, and one whose last turn leaves none is left out; `counts.json` says how
-    many. Raises ValueError where none is left.
+    many. `estimator` makes PPO, RLOO or GRPO of it. Scores of `heldout` are logged and may `stop` a run. Raises
+    ValueError where no prompt is left.
     """
-    import torch
-
+    from cai_lightning.learning.alarms import Alarms
     from cai_lightning.learning.ppo import PPOModule
     from cai_lightning.learning.rollout_loader import RolloutLoader
     from cai_lightning.learning.rollouts import Collector
@@ -78,8 +85,8 @@ def run(
     from cai_lightning.models.logprobs import token_logprobs
     from cai_lightning.models.packing import places
     from cai_lightning.stages.reading import write_counts
-    from cai_lightning.stages.roles import load_roles
-    from cai_lightning.stages.session import autocast, prepare
+    from cai_lightning.stages.roles import load_judge, load_roles
+    from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import train
 
     prepare()
@@ -93,9 +100,9 @@ def run(
             targets = places(packed).to(packed.ids.device)
             return token_logprobs(roles.reference, packed, targets, temperature=temperature)
 
-    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
-        with only(roles.judge.model, roles.judge_adapters), torch.inference_mode(), autocast(precision):
-            return roles.judge.score_replies(roles.judge_tokenizer, dialogues, replies, batch_size=forward_rows)
+    read = partial(_scorer, precision=precision, rows=forward_rows)
+    score = read(roles.judge, roles.judge_tokenizer, roles.judge_adapters)
+    other = None if heldout is None else read(*load_judge(heldout, dtype=base_dtype))
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
         with (out / SAMPLES).open("a", encoding="utf-8") as file:
@@ -110,6 +117,9 @@ def run(
         clip_range=clip_range,
         value_clip=value_clip,
         vf_coef=vf_coef,
+        kl_loss_coef=kl_loss_coef,
+        entropy_coef=entropy_coef,
+        weigh=weigh,
         optimizer=optimizer,
         schedule=schedule,
     )
@@ -119,8 +129,10 @@ def run(
         prompts=asked,
         tokenizer=tokenizer,
         score=score,
+        heldout=other,
         transform=transform,
         scaling=scaling,
+        estimator=estimator,
         kl=kl,
         observe=observe,
         rollouts=rollouts,
@@ -132,8 +144,6 @@ def run(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         missing_eos_penalty=missing_eos_penalty,
-        gamma=gamma,
-        lam=lam,
         seed=seed,
     )
     loader = RolloutLoader(
@@ -151,6 +161,7 @@ def run(
         folder = out / "snapshots" / f"{iteration * rollouts:08d}"
         save_trained(snapshot, tokenizer, folder, parent=policy, dtype=dtype)
 
+    watching = [Snapshots(snapshots, save), Alarms(collector.history, alarms, out / ALARMS), stop(collector.history)]
     train(
         out,
         module,
@@ -158,13 +169,31 @@ def run(
         fit,
         batches=len(loader) * iterations,
         seed=seed,
-        callbacks=[Snapshots(snapshots, save)],
+        callbacks=[each for each in watching if each is not None],
         kept={"collector": collector},
-        journals=[out / SAMPLES],
+        journals=[out / SAMPLES, out / ALARMS],
     )
-    write_counts(out, {**counts, "scored_prompt_cut": roles.judge.cut})
+    run_of = {"iterations": len(collector.history), "scored_prompt_cut": roles.judge.cut}
+    write_counts(out, {**counts, **run_of})
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
+
+
+def _scorer(
+    model: Any, tokenizer: Any, adapters: list[str], *, precision: str, rows: int
+) -> Callable[..., list[float]]:
+    """What scores replies by a reward model, `rows` at a time."""
+    import torch
+
+    from cai_lightning.models.adapters import only
+    from cai_lightning.stages.session import autocast
+
+    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
+        with only(model.model, adapters), torch.inference_mode(), autocast(precision):
+            found: list[float] = model.score_replies(tokenizer, dialogues, replies, batch_size=rows)
+            return found
+
+    return score
 
 
 def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[RolloutPrompt], dict[str, int]]:

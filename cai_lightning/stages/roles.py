@@ -34,7 +34,6 @@ def load_roles(policy: Path, reward_model: Path, *, adapter: Callable[..., None]
     """
     from cai_lightning.models.adapters import names
     from cai_lightning.models.causal import load_causal
-    from cai_lightning.models.reward import load_reward
     from cai_lightning.stages.session import device
 
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
@@ -44,10 +43,19 @@ def load_roles(policy: Path, reward_model: Path, *, adapter: Callable[..., None]
     if _share(policy, reward_model, own):
         judge, judge_tokenizer, judging = _judge_on(model, reward_model)
     else:
-        judge, judge_tokenizer = load_reward(reward_model, dtype=base_dtype)
-        judge.requires_grad_(False)
-        judging = names(judge.model)
+        judge, judge_tokenizer, judging = load_judge(reward_model, dtype=base_dtype)
     return Roles(model, tokenizer, reference, own[:-1], judge.to(device()), judge_tokenizer, judging)
+
+
+def load_judge(folder: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedTokenizerBase, list[str]]:
+    """A reward model with weights of its own, on this run's device, and its adapters."""
+    from cai_lightning.models.adapters import names
+    from cai_lightning.models.reward import load_reward
+    from cai_lightning.stages.session import device
+
+    judge, tokenizer = load_reward(folder, dtype=dtype)
+    judge.requires_grad_(False)
+    return judge.to(device()), tokenizer, names(judge.model)
 
 
 def _share(policy: Path, reward_model: Path, own: list[str]) -> bool:

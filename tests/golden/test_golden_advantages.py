@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, gae, k1, k3, per_token_rewards, whiten
+from cai_lightning.learning.advantages import (
+    AdaptiveKL,
+    FixedKL,
+    gae,
+    generalised,
+    group_normalised,
+    k1,
+    k3,
+    leave_one_out,
+    per_token_rewards,
+    whiten,
+)
 
 
 def example(seed=0):
@@ -122,3 +133,87 @@ def test_fixed_kl_stays():
     control = FixedKL(kl_coef=0.2)
     control.update(100.0, 100)
     assert control.value == 0.2
+
+
+def siblings():
+    """Two prompts with three replies each, whose rewards sum to 1, 2, 6 and 0, 0, 3; steps beyond a reply are NaN."""
+    mask = torch.tensor([[1, 1], [1, 0], [1, 1], [1, 0], [1, 1], [1, 1]], dtype=torch.bool)
+    nan = float("nan")
+    rewards = torch.tensor([[2, -1], [2, nan], [1, 5], [0, nan], [-1, 1], [0, 3]], dtype=torch.float64)
+    return rewards, torch.full((6, 2), nan, dtype=torch.float64), mask
+
+
+def test_a_reply_is_measured_against_its_siblings():
+    """1 against (2 + 6) / 2 is -3, 2 against 3.5 is -1.5, 6 against 1.5 is 4.5; 0, 0, 3 give -1.5, -1.5 and 3."""
+    rewards, values, mask = siblings()
+    advantages, returns = leave_one_out(rewards, values, mask, 3)
+    expected = [[-3, -3], [-1.5, 0], [4.5, 4.5], [-1.5, 0], [-1.5, -1.5], [3, 3]]
+    assert advantages.tolist() == expected and returns.abs().max() == 0
+
+
+def test_a_reply_is_measured_by_its_group():
+    """Means 3 and 1; variances (4 + 1 + 9) / 3 and (1 + 1 + 4) / 3."""
+    rewards, values, mask = siblings()
+    plain, _ = group_normalised(rewards, values, mask, 3, scaled=False)
+    assert plain[:, 0].tolist() == [-2, -1, 3, -1, -1, 2]
+    scaled, returns = group_normalised(rewards, values, mask, 3, scaled=True)
+    first, second = (14 / 3) ** 0.5, 2**0.5
+    expected = [-2 / first, -1 / first, 3 / first, -1 / second, -1 / second, 2 / second]
+    assert scaled[:, 0].tolist() == pytest.approx(expected, abs=1e-7) and returns.abs().max() == 0
+    assert scaled[1, 1] == 0 and scaled[0, 1] == scaled[0, 0]
+
+
+def test_equal_replies_teach_nothing():
+    mask = torch.ones(4, 1, dtype=torch.bool)
+    rewards = torch.full((4, 1), 2.5, dtype=torch.float64)
+    for advantages, _ in (
+        leave_one_out(rewards, rewards, mask, 2),
+        group_normalised(rewards, rewards, mask, 4, scaled=True),
+    ):
+        assert advantages.abs().max() == 0
+
+
+def test_leaving_one_out_keeps_the_gradient_and_costs_variance_less():
+    """Over all pairs of draws from five tokens: the mean gradient is that without a baseline, the variance is less."""
+    logits = torch.tensor([0.3, -1.0, 0.7, 0.0, 1.1], dtype=torch.float64)
+    probabilities, reward = logits.softmax(0), torch.tensor([5.0, 3.0, 4.5, 7.0, 3.0], dtype=torch.float64)
+    scores = torch.eye(5, dtype=torch.float64) - probabilities  # the gradient of each token's log-probability
+    mask = torch.ones(2, 1, dtype=torch.bool)
+
+    def moments(advantages_of):
+        mean, square = torch.zeros(5, dtype=torch.float64), 0.0
+        for one in range(5):
+            for other in range(5):
+                chance = probabilities[one] * probabilities[other]
+                advantages = advantages_of(reward[[one, other]][:, None])
+                gradient = (advantages[0] * scores[one] + advantages[1] * scores[other]) / 2
+                mean += chance * gradient
+                square += chance * gradient.square().sum()
+        return mean, square - mean.square().sum()
+
+    with_siblings, less = moments(lambda r: leave_one_out(r, r, mask, 2)[0])
+    alone, more = moments(lambda r: r)
+    assert with_siblings.tolist() == pytest.approx(alone.tolist(), abs=1e-12)
+    assert less < 0.5 * more
+
+
+@pytest.mark.parametrize("estimate", [leave_one_out, lambda *given: group_normalised(*given, scaled=True)])
+def test_a_single_reply_has_nothing_to_be_compared_with(estimate):
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match="samples is 1, but this estimator compares replies to one prompt"):
+        estimate(mask.double(), mask.double(), mask, 1)
+
+
+def test_generalised_advantages_are_white():
+    rewards, values, mask = example()
+    advantages, returns = generalised(rewards, values, mask, 1, gamma=0.9, lam=0.7)
+    plain, expected = gae(rewards, values, mask, gamma=0.9, lam=0.7)
+    assert torch.equal(returns, expected) and torch.equal(advantages, whiten(plain, mask))
+
+
+def test_kl_control_goes_on_from_its_state():
+    one, other = (AdaptiveKL(kl_coef=0.1, target=6.0, horizon=100) for _ in range(2))
+    one.update(12.0, 50)
+    other.load_state_dict(one.state_dict())
+    assert other.value == one.value == pytest.approx(0.1 * (1 + 0.2 * 0.5))
+    FixedKL(kl_coef=0.1).load_state_dict(FixedKL(kl_coef=0.1).state_dict())

@@ -1,4 +1,4 @@
-"""Preference and PPO losses against numbers worked by hand."""
+"""Preference losses against numbers worked by hand."""
 
 import math
 
@@ -11,8 +11,6 @@ from cai_lightning.learning.losses import (
     cdpo_loss,
     dpo_loss,
     ipo_loss,
-    ppo_policy_loss,
-    ppo_value_loss,
     weighted_nll,
 )
 
@@ -117,48 +115,3 @@ def test_nll_by_hand():
     logps = torch.tensor([[-2.0, float("nan"), -4.0]])
     weights = torch.tensor([[1.0, 0.0, 3.0]])
     assert weighted_nll(logps, weights, torch.tensor(8.0)).item() == 1.75
-
-
-def test_ppo_policy_loss_by_hand():
-    # Ratios 2, 2, 1/2, 1/2 with clip 0.2 and advantages +1, -1, +1, -1:
-    # gains min(2, 1.2) = 1.2, min(-2, -1.2) = -2, min(.5, .8) = .5, min(-.5, -.8) = -.8; mean -1.1 / 4.
-    ln2 = math.log(2)
-    logps, old = f64(ln2, ln2, -ln2, -ln2)[None], torch.zeros(1, 4, dtype=torch.float64)
-    advantages, mask = f64(1, -1, 1, -1)[None], torch.ones(1, 4, dtype=torch.bool)
-    output = ppo_policy_loss(logps, old, advantages, mask, clip_range=0.2)
-    assert output.loss.item() == pytest.approx(1.1 / 4, abs=1e-12)
-    assert output.metrics["policy/clipfrac_avg"].item() == 0.5
-    assert output.metrics["policy/approxkl_avg"].item() == pytest.approx(LN2**2 / 2, abs=1e-12)
-    assert output.metrics["val/ratio"].item() == pytest.approx(1.25, abs=1e-12)
-
-
-def test_ppo_value_loss_by_hand():
-    # Returns 1, old values 0, clip 0.2. Value 0.5 moved too far: max(.5^2, (0.2 - 1)^2) = .64.
-    # Value 0.1 is inside: .9^2 = .81. Value -0.5 moved away: max(1.5^2, 1.2^2) = 2.25. Half the mean of the three.
-    values, zeros = f64(0.5, 0.1, -0.5)[None], torch.zeros(1, 3, dtype=torch.float64)
-    mask = torch.ones(1, 3, dtype=torch.bool)
-    output = ppo_value_loss(values, zeros, zeros + 1, mask, value_clip=0.2)
-    assert output.loss.item() == pytest.approx((0.64 + 0.81 + 2.25) / 6, abs=1e-12)
-    assert output.metrics["val/clipfrac_avg"].item() == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize("poison", [1e6, float("nan"), float("inf")])
-def test_what_the_mask_hides_changes_nothing(poison):
-    generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(6)]
-    mask = torch.rand(3, 5, generator=generator) < 0.6
-
-    def run(hidden):
-        logps, old, advantages, values, old_values, returns = (
-            torch.where(mask, tensor, hidden).requires_grad_(i in (0, 3)) for i, tensor in enumerate(tensors)
-        )
-        policy = ppo_policy_loss(logps, old, advantages, mask, clip_range=0.2)
-        value = ppo_value_loss(values, old_values, returns, mask, value_clip=0.2)
-        (policy.loss + value.loss).backward()
-        figures = [policy.loss, value.loss, *policy.metrics.values(), *value.metrics.values()]
-        return [figure.item() for figure in figures], logps.grad, values.grad
-
-    clean, poisoned = run(0.0), run(poison)
-    assert clean[0] == poisoned[0]
-    assert torch.equal(clean[1], poisoned[1]) and torch.equal(clean[2], poisoned[2])
-    assert clean[1][~mask].abs().max() == 0

@@ -1,13 +1,17 @@
+from functools import partial
+
 import pytest
 import torch
 
-from cai_lightning.learning.advantages import AdaptiveKL, FixedKL
+from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, generalised
 from cai_lightning.learning.fit import fit
+from cai_lightning.learning.policy_losses import by_token
 from cai_lightning.learning.ppo import PPOModule
 from cai_lightning.learning.rollout_loader import RolloutLoader, Rollouts, select
 from cai_lightning.learning.rollouts import Collector, RolloutPrompt, draw
 from cai_lightning.learning.scaling import raw
 from cai_lightning.learning.snapshots import Snapshots
+from cai_lightning.learning.transforms import unchanged
 from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import token_logprobs
 from cai_lightning.models.packing import Tree, pack, places, texts
@@ -30,9 +34,10 @@ def logps_of(policy):
 def ppo(llama, recipe, tokenizer):
     """A function that builds learner, collector and loader; further keyword arguments replace the collector's."""
 
-    def build(policy=None, minibatch=16, **changes):
+    def build(policy=None, minibatch=16, learned=None, **changes):
         policy = llama() if policy is None else policy
-        module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, vf_coef=0.1, **recipe)
+        coefficients = {"vf_coef": 0.1, "kl_loss_coef": 0.0, "entropy_coef": 0.0, "weigh": by_token} | (learned or {})
+        module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, **coefficients, **recipe)
         ids = Format(tokenizer).prompt_ids(PROMPTS)
         prompts = [RolloutPrompt(str(i), *row) for i, row in enumerate(zip(PROMPTS, ids, strict=True))]
         settings = {
@@ -41,7 +46,8 @@ def ppo(llama, recipe, tokenizer):
             "prompts": prompts,
             "tokenizer": tokenizer,
             "score": rewards_for("a"),
-            "transform": raw,
+            "heldout": None,
+            "transform": unchanged,
             "scaling": raw,
             "kl": FixedKL(kl_coef=0.0),
             "observe": lambda *_: None,
@@ -54,8 +60,7 @@ def ppo(llama, recipe, tokenizer):
             "max_new_tokens": 1,
             "temperature": 1.0,
             "missing_eos_penalty": 0.0,
-            "gamma": 1.0,
-            "lam": 0.95,
+            "estimator": partial(generalised, gamma=1.0, lam=0.95),
             "seed": 0,
         }
         collect = Collector(**(settings | changes))
@@ -148,7 +153,7 @@ def test_the_first_ratio_is_one_and_the_first_kl_zero(ppo, trainer, samples, rou
 
     def see(batch):
         if not ratios:
-            logps, _ = module(batch.packed)
+            logps, *_ = module(batch.packed)
             ratios.append((logps - batch.old_logps[batch.mask]).exp().detach())
 
     watched(module, see)
@@ -233,11 +238,11 @@ def collected():
     """Two prompts, of two and of one token, with two replies each; step n of reply r has the figure 5 r + n."""
     trees = [Tree([5, 6], [[7, 8], [7]]), Tree([5], [[9, 10, 11, 12, 1], [9, 1, 2]])]
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)
-    return Rollouts(trees, mask, *[torch.arange(20.0).view(4, 5)] * 4)
+    return Rollouts(trees, mask, *[torch.arange(20.0).view(4, 5)] * 5)
 
 
 def test_minibatches_are_whole_prompts_cut_to_their_longest_reply(collected):
-    short = select(collected, [0], samples=2, route="packed")
+    short = select(collected, [0], samples=2, route="packed", tokens=torch.tensor(3.0))
     # two replies of two and one token behind the prompt of two
     assert sorted(short.packed.ids.tolist()) == [5, 6, 7, 7, 8] and short.rows.tolist() == [0, 1]
     assert short.mask.int().tolist() == [[1, 1], [1, 0]]
@@ -245,7 +250,7 @@ def test_minibatches_are_whole_prompts_cut_to_their_longest_reply(collected):
 
 
 def test_replies_of_a_minibatch_stand_in_the_order_of_their_rows(collected):
-    whole = select(collected, [0, 1], samples=2, route="padded")
+    whole = select(collected, [0, 1], samples=2, route="padded", tokens=torch.tensor(11.0))
     # the shorter prompt comes first
     assert whole.rows.tolist() == [2, 3, 0, 1] and whole.packed.route == "padded"
     replies = [whole.packed.ids[start:stop].tolist() for start, stop in whole.packed.branches.tolist()]

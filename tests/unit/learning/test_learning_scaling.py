@@ -1,22 +1,13 @@
 import pytest
 import torch
 
-from cai_lightning.learning.scaling import RunningWhiten, clipped, punished, raw
+from cai_lightning.learning.scaling import RunningWhiten, raw
 
 SCORES = torch.tensor([-3.0, -1.0, 0.5, 2.0])
 
 
 def test_raw_scores_stay():
     assert raw(SCORES) is SCORES
-
-
-def test_clipping_by_hand():
-    assert clipped(SCORES, low=-1.0, high=1.0).tolist() == [-1.0, -1.0, 0.5, 1.0]
-
-
-def test_shortfalls_count_more():
-    # below -1/2: -3 falls short by 2.5 and -1 by 0.5, each counted twice
-    assert punished(SCORES, below=-0.5, factor=2.0).tolist() == [-5.5, -1.5, 0.5, 2.0]
 
 
 def test_running_whitening_starts_at_the_first_batch_and_moves_slowly():
@@ -27,3 +18,11 @@ def test_running_whitening_starts_at_the_first_batch_and_moves_slowly():
     scaling(torch.tensor([12.0, 12.0]))
     # 0.9 * 2 + 0.1 * 12 and 0.9 * 1 + 0.1 * 0
     assert (scaling.mean, scaling.sd) == pytest.approx((3.0, 0.9))
+
+
+def test_running_statistics_go_on_from_their_state():
+    one, other = RunningWhiten(momentum=0.9), RunningWhiten(momentum=0.9)
+    one(torch.tensor([1.0, 3.0]))
+    other.load_state_dict(one.state_dict())
+    batch = torch.tensor([2.0, 9.0])
+    assert torch.equal(one(batch), other(batch)) and one.state_dict() == other.state_dict()

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from cai_lightning.learning.advantages import FixedKL
+from cai_lightning.learning.advantages import FixedKL, generalised
+from cai_lightning.learning.alarms import Thresholds
 from cai_lightning.learning.fit import fit
+from cai_lightning.learning.held_out import never
 from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.policy_losses import by_token
 from cai_lightning.learning.processes import automatic
 from cai_lightning.learning.scaling import raw
+from cai_lightning.learning.transforms import unchanged
 from cai_lightning.microworld.vocabulary import tokenizer
 from cai_lightning.models.adapters import full, lora, names, only
 from cai_lightning.models.causal import load_causal, new_llama, save_causal, save_trained
@@ -150,19 +154,24 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, sam
         temperature=1.0,
         max_new_tokens=6,
         missing_eos_penalty=1.0,
-        transform=raw,
+        heldout=None,
+        transform=unchanged,
         scaling=raw,
         kl=FixedKL(kl_coef=0.1),
         adapter=adapter,
         base_dtype="float32",
-        gamma=1.0,
-        lam=0.95,
+        estimator=partial(generalised, gamma=1.0, lam=0.95),
         clip_range=0.2,
         value_clip=10.0,
         vf_coef=0.1,
+        kl_loss_coef=0.0,
+        entropy_coef=0.0,
+        weigh=by_token,
         optimizer=partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0),
         schedule=partial(constant, warmup_steps=0),
         fit=partial(fit, epochs=2, **settings, **machine),
+        stop=never,
+        alarms=Thresholds(ses=3.0, ratio=0.1, eos_rate=0.0, entropy_share=0.0, window=2),
         snapshots=[1],
         sample_rows=4,
         forward_rows=2,
