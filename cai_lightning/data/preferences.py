@@ -107,6 +107,18 @@ def by_margin(pair: Pair, *, scale: float) -> float:
     return (1 + math.tanh(scale * pair.margin / 2)) / 2  # exp would overflow
 
 
+def asked_margin(pair: Pair, *, scale: float) -> float:
+    """scale * margin in nats: by how much the likelier reply is to be better. TRL's column `margin` has the scale 1.
+
+    With `by_margin` beside it the margin would count twice. Raises ValueError without a margin, and on one below 0.
+    """
+    if pair.margin is None:
+        raise ValueError("the pair has no margin; name its columns under margin")
+    if not pair.margin >= 0:
+        raise ValueError(f"the margin must not be below 0, is {pair.margin}; the chosen reply is the better one")
+    return scale * pair.margin
+
+
 def _margin(row: Fields, columns: list[str]) -> float | None:
     numbers = [number_of(row, name) for name in columns]
     if len(numbers) > 2:

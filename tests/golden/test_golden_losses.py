@@ -35,12 +35,15 @@ def pairs(margins, p_chosen, weight=None):
         reference_rejected=f64(*[-12.0] * n),
         p_chosen=f64(*p_chosen),
         weight=f64(*(weight or [1.0] * n)),
+        margin=torch.zeros(n, dtype=torch.float64),
+        source=torch.zeros(n, dtype=torch.int64),
+        sources=(),
     )
 
 
 @pytest.mark.parametrize("p_chosen", [0.0, 0.3, 0.5, 1.0])
 def test_every_label_costs_ln_2_at_margin_0(p_chosen):
-    assert bradley_terry_loss(f64(0), f64(p_chosen), f64(1)).item() == pytest.approx(LN2, abs=1e-12)
+    assert bradley_terry_loss(f64(0), f64(p_chosen), f64(1), margin=f64(0)).item() == pytest.approx(LN2, abs=1e-12)
     assert dpo_loss(pairs([0.0], [p_chosen]), beta=0.1).loss.item() == pytest.approx(LN2, abs=1e-12)
 
 
@@ -48,8 +51,8 @@ def test_bradley_terry_by_hand():
     # margin ln 3: P = 3/4. A hard label costs -ln(3/4) = 0.287682; the label 3/4 costs its own entropy,
     # -(3/4 ln 3/4 + 1/4 ln 1/4) = 0.215762 + 0.346574 = 0.562335.
     margin = f64(math.log(3))
-    assert bradley_terry_loss(margin, f64(1), f64(1)).item() == pytest.approx(0.287682072, abs=1e-9)
-    assert bradley_terry_loss(margin, f64(0.75), f64(1)).item() == pytest.approx(0.562335145, abs=1e-9)
+    assert bradley_terry_loss(margin, f64(1), f64(1), margin=f64(0)).item() == pytest.approx(0.287682072, abs=1e-9)
+    assert bradley_terry_loss(margin, f64(0.75), f64(1), margin=f64(0)).item() == pytest.approx(0.562335145, abs=1e-9)
 
 
 def test_dpo_by_hand():
