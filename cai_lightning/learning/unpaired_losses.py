@@ -37,15 +37,14 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     desirable, undesirable = desirable_weight * torch.sigmoid(-gain), undesirable_weight * torch.sigmoid(gain)
     per_reply = replies.p_desirable * desirable + (1 - replies.p_desirable) * undesirable
     with torch.no_grad():
+        good = torch.where(replies.weight > 0, replies.weight * replies.p_desirable, 0.0)
         metrics = {
-            "kl": replies.kl,
-            "rewards/desirable": beta * weighted_mean(ratio, replies.weight * replies.p_desirable),
-            "rewards/undesirable": beta * weighted_mean(ratio, replies.weight * (1 - replies.p_desirable)),
+            "kl": replies.kl.detach(),
+            "rewards/desirable": beta * weighted_mean(ratio, good),
+            "rewards/undesirable": beta * weighted_mean(ratio, replies.weight - good),
             "logps/policy": weighted_mean(replies.policy, replies.weight),
         }
-    return LossOutput(
-        weighted_mean(per_reply, replies.weight), {name: figure.detach() for name, figure in metrics.items()}
-    )
+    return LossOutput(weighted_mean(per_reply, replies.weight), metrics)
 
 
 @torch.no_grad()
