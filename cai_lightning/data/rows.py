@@ -222,7 +222,7 @@ def _probability(row: Fields, column: str) -> float:
     number = {"true": 1.0, "false": 0.0}.get(spelt)
     number = number_of(row, column) if number is None else number
     if not 0 <= number <= 1:
-        raise ValueError(f"{column!r} must be true, false or a probability, is {spelt:.60}")
+        raise ValueError(f"{column!r} must be a probability, or true or false, is {spelt:.60}")
     return number
 
 

@@ -41,8 +41,8 @@ ROWS = {
     "robust": Row({"beta": 0.4, "flip_rate": 0.25}, 0.6931471806, -0.1867383125),
     # nats per token -18.75 / 4 and -26.25 / 5 differ by 9/16, so by 2 with beta; ln(1 + e^1), ln(1 + e^(1 - 2))
     "simpo": Row({"beta": 32 / 9, "gamma": 1.0}, 1.3132616875, 0.3132616875),
-    # 5 + 2 ln 2; e^-4.6875 = .0092096816 and e^-5.25 = .0052475184 have odds of .0092952882 and .0052752001, their ratio
-    # is 1.7620731076, so 4.6875 + 2 ln(1 + 1 / 1.7620731076)
+    # 5 + 2 ln 2; e^-4.6875 = .0092096816 and e^-5.25 = .0052475184 have the odds .0092952882 and .0052752001, of the
+    # ratio 1.7620731076, so 4.6875 + 2 ln(1 + 1 / 1.7620731076)
     "orpo": Row({"odds_ratio_weight": 2.0}, 6.3862943611, 5.5864810116, imitates=True),
 }
 

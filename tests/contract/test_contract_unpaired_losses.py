@@ -17,7 +17,7 @@ RATIO = 2.5  # nats; of the third and fourth figure of a row
 
 
 class Row(NamedTuple):
-    """Settings, and losses worked by hand: of a good and a bad reply that have not moved, and of both at RATIO, KL 0."""
+    """Settings, and losses worked by hand at KL 0: of a good and a bad reply that have not moved, and at RATIO."""
 
     settings: dict[str, float]
     good: float
@@ -28,9 +28,7 @@ class Row(NamedTuple):
 
 ROWS = {
     # weights 3 and 1: half of each; sigmoid(0.4 * 2.5) = 1 / (1 + 1/e) = 0.7310585786, so 3 * 0.2689414214 and that
-    "kto": Row(
-        {"beta": 0.4, "desirable_weight": 3.0, "undesirable_weight": 1.0}, 1.5, 0.5, 0.8068242641, 0.7310585786
-    ),
+    "kto": Row({"beta": 0.4, "desirable_weight": 3.0, "undesirable_weight": 1.0}, 1.5, 0.5, 0.8068242641, 0.7310585786),
 }
 
 

@@ -83,7 +83,7 @@ def test_log_odds_are_finite_near_certainty_and_near_nothing(dtype, logp):
     (slope,) = torch.autograd.grad(found.sum(), given)
     assert math.isfinite(found.item()) and math.isfinite(slope.item())
     eps = torch.finfo(dtype).eps
-    if -1e-5 < logp:
+    if logp > -1e-5:
         assert found.item() == pytest.approx(-math.log(max(-logp, eps)), rel=1e-4)
     elif logp < -50:
         assert found.item() == pytest.approx(logp)
