@@ -27,7 +27,8 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     """The weighted mean KTO loss of a reply, a number without unit: 0 where all is gained, its label's weight at worst.
 
     A desirable reply should gain probability, beyond what the policy has moved at all; an undesirable one lose it. A
-    soft rating is the mean over both hard ones. At log-ratio 0 and KL 0 a reply costs half its label's weight.
+    soft rating is the mean over both hard ones. At log-ratio 0 and KL 0 a reply costs half its label's weight. Rewards
+    are logged of replies that are rather desirable than not, and of the others; NaN where a batch has none.
     Source: Ethayarajh et al. 2024, eq. 8, in which lambda_D and lambda_U are `desirable_weight`, `undesirable_weight`.
     """
     # Masked first: a gradient of 0 times NaN would be NaN.
@@ -37,11 +38,12 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     desirable, undesirable = desirable_weight * torch.sigmoid(-gain), undesirable_weight * torch.sigmoid(gain)
     per_reply = replies.p_desirable * desirable + (1 - replies.p_desirable) * undesirable
     with torch.no_grad():
-        good = torch.where(replies.weight > 0, replies.weight * replies.p_desirable, 0.0)
+        good = torch.where(replies.p_desirable > 0.5, replies.weight, 0.0)
+        bad = torch.where(replies.p_desirable < 0.5, replies.weight, 0.0)
         metrics = {
             "kl": replies.kl.detach(),
             "rewards/desirable": beta * weighted_mean(ratio, good),
-            "rewards/undesirable": beta * weighted_mean(ratio, replies.weight - good),
+            "rewards/undesirable": beta * weighted_mean(ratio, bad),
             "logps/policy": weighted_mean(replies.policy, replies.weight),
         }
     return LossOutput(weighted_mean(per_reply, replies.weight), metrics)
