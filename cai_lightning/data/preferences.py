@@ -38,7 +38,7 @@ def explicit(row: Fields, *, prompt: str, chosen: str, rejected: str, system: st
     if chosen not in row and {"completion", "label"} <= set(row):
         raise ValueError(
             "one reply a row with a yes or no (KTO) is no pair; read the liked replies as responses,"
-            " with chats.exchange on the table that reshape.equal leaves for label true"
+            " with chats.exchange on the table that reshape.equal leaves for label true, or all of them by rows.ratings"
         )
     chats = [partial(exchange, prompt=prompt, reply=side, system=system) for side in (chosen, rejected)]
     return of_chats(row, chosen=chats[0], rejected=chats[1], margin=margin)
