@@ -31,9 +31,10 @@ NEEDS: dict[str, list[str]] = {
     "hf_cai_2024": [f"data.revision={40 * '0'}"],
     "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights'}"],
     "mistral_reproduction": [f"data.revision={40 * '0'}"],
+    "kto_ratings": [f"data.rating_file={Path(__file__)}"],
 }
 # an experiment that stands on top of another
-UNDER = {"public_evals": "qwen2_0_5b", "safety_sets": "qwen2_0_5b"}
+UNDER = {"public_evals": "qwen2_0_5b", "safety_sets": "qwen2_0_5b", "kto_ratings": "kto"}
 # GiB of one GPU that a preset is for; libraries take some beside what a plan counts
 ROOM = {
     "qwen2_0_5b": 16,
@@ -52,6 +53,7 @@ WHOLE = ("hf_cai_2024",)  # reads public data sets to their ends, so nobody know
 # slots that the micro-world's run does not need, and a run that does
 ELSEWHERE = {
     "assistant": "experiment=hh_hub",
+    "kto": "experiment=kto",
     "imported_reward_model": "reward=imported",
     "reviser": "roles=four",
     "feedback_model": "roles=four",

@@ -27,7 +27,10 @@ TOGETHER = 1000  # labels that are encoded at once
 
 
 class PairRow(NamedTuple):
-    """A prompt and its two replies as ids; `id` is the label's. The references are summed log-probabilities in nats."""
+    """A prompt and its two replies as ids; `id` is the label's. The references are summed log-probabilities in nats.
+
+    `margin`, in nats, is what the label asks for; `source` is its source's number.
+    """
 
     id: str
     prompt: Any
@@ -37,14 +40,17 @@ class PairRow(NamedTuple):
     weight: float
     reference_chosen: float | None
     reference_rejected: float | None
+    margin: float = 0.0
+    source: int = 0
 
 
 class PairRows(Sequence[PairRow]):
-    """Rows whose tokens lie in a file."""
+    """Rows whose tokens lie in a file; `sources` are the names of the sources that they number."""
 
-    def __init__(self, vocabulary: int, *, folder: Path | None = None) -> None:
+    def __init__(self, vocabulary: int, *, folder: Path | None = None, sources: Sequence[str] = ()) -> None:
+        self.sources = tuple(sources)
         self._ids = Ragged(id_type(vocabulary), folder=folder)
-        self._rest: list[tuple[str, float, float, float | None, float | None]] = []
+        self._rest: list[tuple[str, float, float, float | None, float | None, float, int]] = []
 
     def append(self, row: PairRow) -> None:
         """Adds one row."""
@@ -62,15 +68,16 @@ class PairRows(Sequence[PairRow]):
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         number = range(len(self))[number]
-        id, p_chosen, weight, *references = self._rest[number]
+        rest = self._rest[number]
         prompt, chosen, rejected = self._ids[3 * number : 3 * number + 3]
-        return PairRow(id, prompt, chosen, rejected, p_chosen, weight, *references)
+        return PairRow(rest[0], prompt, chosen, rejected, *rest[1:])
 
 
 class PairBatch(NamedTuple):
     """B pairs packed: branch 2i is the chosen reply of pair i, branch 2i + 1 the rejected one.
 
-    `divisor` is what the weighted sum over pairs is to be divided by, `rows` the pairs' numbers in the data.
+    `margin` is in nats, `source` the number of a label's source. `divisor` is what the weighted sum over pairs is to be
+    divided by, `rows` the pairs' numbers in the data.
     """
 
     packed: Packed
@@ -78,6 +85,8 @@ class PairBatch(NamedTuple):
     weight: Tensor
     reference_chosen: Tensor | None
     reference_rejected: Tensor | None
+    margin: Tensor
+    source: Tensor
     divisor: Tensor
     rows: Tensor
 
@@ -97,9 +106,11 @@ def pair_rows(
     are left out ("identical"), and so are labels of weight 0 ("weightless"). Both replies share one prompt; where it is
     too long it loses its beginning ("prompt_cut", see `Format.fitted`), and where a reply alone is too long the pair is
     left out ("too_long"). A reply that the label says has not ended is learned without end token; "no_end" counts
-    pairs with such a one. The tokens lie in a file in `folder`. Raises ValueError where a label has no reference.
+    pairs with such a one. Sources are numbered as they first appear. The tokens lie in a file in `folder`. Raises
+    ValueError where a label has no reference.
     """
-    rows = PairRows(len(format.tokenizer), folder=folder)
+    sources = list(dict.fromkeys(label.source for label in labels))
+    rows = PairRows(len(format.tokenizer), folder=folder, sources=sources)
     counts = Counter(kept=0, prompt_cut=0, too_long=0, identical=0, weightless=0, no_end=0)
     for first in range(0, len(labels), TOGETHER):
         part = labels[first : first + TOGETHER]
@@ -120,7 +131,7 @@ def pair_rows(
             counts["kept"] += 1
             counts["prompt_cut"] += cut
             counts["no_end"] += label.ended != (True, True)
-            rows.append(_row(label, prompt, a, b, _reference(label, references)))
+            rows.append(_row(label, prompt, a, b, _reference(label, references), sources.index(label.source)))
     return rows, dict(counts)
 
 
@@ -143,6 +154,7 @@ def _row(
     a: list[int],
     b: list[int],
     reference: tuple[float | None, float | None],
+    source: int,
 ) -> PairRow:
     a_chosen = label.p_a >= 0.5
     chosen, rejected = (a, b) if a_chosen else (b, a)
@@ -156,6 +168,8 @@ def _row(
         weight=label.weight,
         reference_chosen=reference_chosen,
         reference_rejected=reference_rejected,
+        margin=label.margin,
+        source=source,
     )
 
 
@@ -223,6 +237,8 @@ def collate_pairs(rows: Sequence[PairRow], chosen: list[int], divisor: float, *,
         weight=torch.tensor([pair.weight for pair in pairs]),
         reference_chosen=_column([pair.reference_chosen for pair in pairs]),
         reference_rejected=_column([pair.reference_rejected for pair in pairs]),
+        margin=torch.tensor([pair.margin for pair in pairs]),
+        source=torch.tensor([pair.source for pair in pairs]),
         divisor=torch.tensor(divisor),
         rows=torch.tensor(chosen),
     )

@@ -38,7 +38,7 @@ def explicit(row: Fields, *, prompt: str, chosen: str, rejected: str, system: st
     if chosen not in row and {"completion", "label"} <= set(row):
         raise ValueError(
             "one reply a row with a yes or no (KTO) is no pair; read the liked replies as responses,"
-            " with chats.exchange on the table that reshape.equal leaves for label true"
+            " with chats.exchange on the table that reshape.equal leaves for label true, or all of them by rows.ratings"
         )
     chats = [partial(exchange, prompt=prompt, reply=side, system=system) for side in (chosen, rejected)]
     return of_chats(row, chosen=chats[0], rejected=chats[1], margin=margin)
@@ -105,6 +105,18 @@ def by_margin(pair: Pair, *, scale: float) -> float:
     if pair.margin is None:
         raise ValueError("the pair has no margin; name its columns under margin")
     return (1 + math.tanh(scale * pair.margin / 2)) / 2  # exp would overflow
+
+
+def asked_margin(pair: Pair, *, scale: float) -> float:
+    """scale * margin in nats: by how much the likelier reply is to be better. TRL's column `margin` has the scale 1.
+
+    With `by_margin` beside it the margin would count twice. Raises ValueError without a margin, and on one below 0.
+    """
+    if pair.margin is None:
+        raise ValueError("the pair has no margin; name its columns under margin")
+    if not pair.margin >= 0:
+        raise ValueError(f"the margin must not be below 0, is {pair.margin}; the chosen reply is the better one")
+    return scale * pair.margin
 
 
 def _margin(row: Fields, columns: list[str]) -> float | None:

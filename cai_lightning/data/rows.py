@@ -16,9 +16,10 @@ from typing import Any
 from cai_lightning.data.chains import Chain, Step
 from cai_lightning.data.chats import Chat, replies
 from cai_lightning.data.preferences import Pair, PairOf
-from cai_lightning.data.reading import Fields, LeftOut, Read, Table, collected, distinct, usable, window
+from cai_lightning.data.reading import Fields, LeftOut, Read, Table, collected, distinct, usable, value_of, window
+from cai_lightning.data.reshape import number_of
 from cai_lightning.text.dialogue import Dialogue, prompt_text, reply_text
-from cai_lightning.text.records import Comparison, Label, Prompt, Response, Revision, fingerprint, prompt_id
+from cai_lightning.text.records import Comparison, Label, Prompt, Rating, Response, Revision, fingerprint, prompt_id
 
 
 def prompts(
@@ -106,10 +107,12 @@ def labels(
     skip: int,
     limit: int | None,
     skip_bad: bool,
+    margin: Callable[[Pair], float] | None = None,
 ) -> Read[Label]:
     """Labels with a = chosen, b = rejected and p_a = `p_chosen` of the pair.
 
-    White space at the ends does not count towards `min_reply_chars`; empty replies go in any case.
+    `margin`, if given, says by how many nats the likelier reply is to be better. White space at the ends does not count
+    towards `min_reply_chars`; empty replies go in any case.
     """
 
     def make(row: Fields) -> Label:
@@ -125,6 +128,39 @@ def labels(
             principle=None,
             principle_hash=None,
             model=None,
+            source=source,
+            weight=weight,
+            margin=margin(found) if margin else 0.0,
+        )
+
+    return collected(table, make, skip=skip, limit=limit, skip_bad=skip_bad)
+
+
+def ratings(
+    *,
+    table: Table,
+    chat: Chat,
+    label: str,
+    source: str,
+    kind: str,
+    weight: float,
+    skip: int,
+    limit: int | None,
+    skip_bad: bool,
+) -> Read[Rating]:
+    """Ratings of each dialogue's last reply: true, false or P(it is desirable) under `label`. TRL's unpaired rows."""
+
+    def make(row: Fields) -> Rating:
+        *asked, reply = chat(row)
+        if not _asks(tuple(asked)):
+            raise LeftOut("no_human_turn")
+        if reply.role != "assistant" or not reply.content.strip():
+            raise LeftOut("empty_reply")
+        return Rating(
+            id=fingerprint(prompt_text(tuple(asked)) + reply_text(reply.content)),
+            prompt=prompt_of(tuple(asked), source, kind),
+            text=reply.content,
+            p_desirable=_probability(row, label),
             source=source,
             weight=weight,
         )
@@ -178,6 +214,16 @@ def _pair(pair: PairOf, row: Fields, min_reply_chars: int) -> Pair:
     if found.chosen.strip() == found.rejected.strip():
         raise LeftOut("identical_replies")
     return found
+
+
+def _probability(row: Fields, column: str) -> float:
+    """A number from 0 to 1, also as a CSV cell spells it: true is 1."""
+    spelt = str(value_of(row, column)).strip().lower()
+    number = {"true": 1.0, "false": 0.0}.get(spelt)
+    number = number_of(row, column) if number is None else number
+    if not 0 <= number <= 1:
+        raise ValueError(f"{column!r} must be a probability, or true or false, is {spelt:.60}")
+    return number
 
 
 def _pair_id(pair: Pair) -> str:

@@ -21,7 +21,7 @@ class TokenBatch(Protocol):
 class PairBatch(Protocol):
     """B pairs packed, branch 2i the chosen and 2i + 1 the rejected reply; labels, weights, reference log-probabilities.
 
-    The weighted sum over pairs is divided by `divisor`.
+    `margin` is in nats, `source` the number of a label's source. The weighted sum over pairs is divided by `divisor`.
     """
 
     packed: Packed
@@ -29,4 +29,19 @@ class PairBatch(Protocol):
     weight: Tensor
     reference_chosen: Tensor | None
     reference_rejected: Tensor | None
+    margin: Tensor
+    source: Tensor
+    divisor: Tensor
+
+
+class UnpairedBatch(Protocol):
+    """B texts packed, a branch each; P(desirable), weights, and the same prompts before other rows' replies.
+
+    `mismatched` is null where there is no other row. The weighted sum over texts is divided by `divisor`.
+    """
+
+    packed: Packed
+    mismatched: Packed | None
+    p_desirable: Tensor
+    weight: Tensor
     divisor: Tensor

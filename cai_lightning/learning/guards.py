@@ -78,20 +78,22 @@ class FirstBatch(Callback):  # type: ignore[misc]
 
 
 class FirstLoss(Callback):  # type: ignore[misc]
-    """Asserts the mean loss of the batches before the first update, in nats: ln 2 for DPO, whose policy still is the
-    reference.
+    """Asserts the mean loss of the batches before the first update: that of policy = reference, ln 2 nats for DPO.
 
-    It sees the loss that is differentiated: with gradient accumulation, the batch's share of its window.
+    `expected(batch)` is that loss, of which `tolerance` is a share. What is seen is the loss that is differentiated:
+    with gradient accumulation, the batch's share of its window.
     """
 
-    def __init__(self, *, expected: float, tolerance: float) -> None:
-        self._expected = expected
+    def __init__(self, *, expected: Callable[[Any], float], tolerance: float) -> None:
+        self._of = expected
+        self._expected = 0.0
         self._tolerance = tolerance
         self._share = 1.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Remembers the batch's share of its accumulation window."""
+        """Remembers the batch's share of its accumulation window, and what its loss should be."""
         if trainer.global_step == 0:
+            self._expected = self._of(batch)
             self._share = (batch.weight.sum() / batch.divisor).item() / trainer.accumulate_grad_batches
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
@@ -99,7 +101,7 @@ class FirstLoss(Callback):  # type: ignore[misc]
         if trainer.global_step > 0 or self._share == 0:  # no share: a batch that only fills up another process's step
             return
         found = loss.item() / self._share
-        if not abs(found - self._expected) <= self._tolerance:
+        if not abs(found - self._expected) <= self._tolerance * abs(self._expected):
             raise ValueError(
                 f"the first loss is {found:.6f}, not {self._expected:.6f}: the reference log-probabilities "
                 "are not those of this policy on these tokens; rebuild the reference stage"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,8 +42,16 @@ class Frozen:
             return branch_logprobs(self._model.to(packed.ids.device), packed, temperature=1.0)
 
 
+def live_reference(policy: PreTrainedModel, copy: Callable[[], PreTrainedModel]) -> LiveReference:
+    """The reference of a policy as it is now: itself without its adapter, or where every weight learns, a `copy`."""
+    return adapter_off if names(policy) else Frozen(copy())
+
+
 class PreferenceModule(Shardable):  # type: ignore[misc]
-    """Lowers a preference loss of a policy. The reference's log-probabilities come with the pairs, or from `live`."""
+    """Lowers a preference loss of a policy. The reference's log-probabilities come with the pairs, or from `live`.
+
+    Accuracies are logged of each of `sources`, the names of the sources that labels number, where these are several.
+    """
 
     def __init__(
         self,
@@ -53,6 +61,7 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         live: LiveReference | None,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
+        sources: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.policy = policy
@@ -60,17 +69,18 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         self._live = live
         self._optimizer = optimizer
         self._schedule = schedule
+        self._sources = tuple(sources)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The batch's part of the loss of its accumulation window."""
-        loss, metrics = self._step(batch)
+        loss, metrics = self._step(batch, self._sources)
         if due(self.trainer):
             self.log_dict(metrics)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
-        """Logs the same figures for validation pairs."""
-        metrics = {f"val/{name}": value for name, value in self._step(batch)[1].items()}
+        """Logs the same figures for validation pairs, of all sources together: a batch may have no label of one."""
+        metrics = {f"val/{name}": value for name, value in self._step(batch, ())[1].items()}
         self.log_dict(metrics, batch_size=len(batch.weight))
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -78,7 +88,7 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         steps = int(self.trainer.estimated_stepping_batches)
         return configured(self, self._optimizer, self._schedule, steps)
 
-    def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _step(self, batch: PairBatch, sources: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         logps = branch_logprobs(self.policy, batch.packed, temperature=1.0)
         reference_chosen, reference_rejected = batch.reference_chosen, batch.reference_rejected
         if self._live is not None:
@@ -95,6 +105,9 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
                 reference_rejected=reference_rejected,
                 p_chosen=batch.p_chosen,
                 weight=batch.weight,
+                margin=batch.margin,
+                source=batch.source,
+                sources=sources,
             )
         )
         return output.loss, {"loss": output.loss.detach(), **output.metrics}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cai_lightning.learning.batches import PairBatch
-from cai_lightning.learning.losses import bradley_terry_loss, masked_mean, weighted_mean
+from cai_lightning.learning.losses import accuracies, bradley_terry_loss, weighted_mean
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
 from cai_lightning.learning.tracking import due
@@ -18,7 +19,8 @@ class RewardModule(Shardable):  # type: ignore[misc]
     """Fits rewards to soft labels under a Bradley-Terry model; rewards are in nats of log-odds.
 
     `model(packed)` gives one reward a branch. `centre_coef` times the mean of (chosen + rejected) squared
-    holds the free constant of the rewards near zero (Eisenstein et al. 2023, "Helping or Herding", eq. 2).
+    holds the free constant of the rewards near zero (Eisenstein et al. 2023, "Helping or Herding", eq. 2). Accuracies
+    are logged of each of `sources`, the names of the sources that labels number, where these are several.
     """
 
     def __init__(
@@ -28,23 +30,25 @@ class RewardModule(Shardable):  # type: ignore[misc]
         centre_coef: float,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
+        sources: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self._centre_coef = centre_coef
         self._optimizer = optimizer
         self._schedule = schedule
+        self._sources = tuple(sources)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The batch's part of the loss of its accumulation window."""
-        loss, metrics = self._step(batch)
+        loss, metrics = self._step(batch, self._sources)
         if due(self.trainer):
             self.log_dict(metrics)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
-        """Logs the same figures for validation pairs."""
-        metrics = {f"val/{name}": value for name, value in self._step(batch)[1].items()}
+        """Logs the same figures for validation pairs, of all sources together: a batch may have no label of one."""
+        metrics = {f"val/{name}": value for name, value in self._step(batch, ())[1].items()}
         self.log_dict(metrics, batch_size=len(batch.weight))
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -52,18 +56,17 @@ class RewardModule(Shardable):  # type: ignore[misc]
         steps = int(self.trainer.estimated_stepping_batches)
         return configured(self, self._optimizer, self._schedule, steps)
 
-    def _step(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _step(self, batch: PairBatch, sources: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         rewards = self.model(batch.packed).float()
         chosen, rejected = rewards[::2], rewards[1::2]
-        margin = chosen - rejected
-        preference = bradley_terry_loss(margin, batch.p_chosen, batch.weight)
+        difference = chosen - rejected
+        preference = bradley_terry_loss(difference, batch.p_chosen, batch.weight, margin=batch.margin)
         loss = preference + self._centre_coef * weighted_mean((chosen + rejected) ** 2, batch.weight)
         with torch.no_grad():
-            agrees = ((margin > 0) == (batch.p_chosen > 0.5)).float()
             metrics = {
                 "loss": preference.detach(),
-                "rewards/accuracies": masked_mean(agrees, batch.p_chosen != 0.5),
-                "rewards/margins": margin.mean(),
+                **accuracies(difference, batch.p_chosen, batch.weight, batch.source, sources),
+                "rewards/margins": difference.mean(),
                 "rewards/mean": rewards.mean(),
             }
         return loss, metrics

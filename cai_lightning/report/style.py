@@ -15,6 +15,7 @@ NAMES = {
     "helpful_only": "Helpful only",
     "sl_cai": "SL-CAI",
     "dpo": "DPO-CAI",
+    "kto": "KTO-CAI",
     "ppo": "RL-CAI (PPO)",
 }
 METRICS = {

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 
 from cai_lightning.learning.guards import FirstBatch, FirstLoss, check_supervision
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
+from cai_lightning.learning.unpaired_losses import UnpairedInput
 from cai_lightning.models.encoding import begin_ids, decode
 from cai_lightning.models.format import Format
 from cai_lightning.models.packing import places, texts
@@ -73,18 +74,37 @@ def scores_as_saved(reward: Any, tokenizer: Any, out: Path, labels: Sequence[Lab
 def starts_at_the_reference(loss: Callable[[PreferenceInput], LossOutput], *, tolerance: float) -> Callback:
     """Stops a fit whose first loss is not that of policy = reference, within a share `tolerance` of it.
 
-    For DPO that loss is ln 2, whatever the labels.
+    For DPO that loss is ln 2, whatever the labels, where these ask for no margin.
     """
-    zero, one = torch.zeros(1), torch.ones(1)
-    at_reference = PreferenceInput(
-        policy_chosen=zero,
-        policy_rejected=zero,
-        lengths_chosen=one,
-        lengths_rejected=one,
-        reference_chosen=zero,
-        reference_rejected=zero,
-        p_chosen=one,
-        weight=one,
-    )
-    expected = loss(at_reference).loss.item()
-    return FirstLoss(expected=expected, tolerance=tolerance * expected)
+
+    def expected(batch: Any) -> float:
+        zero, one = torch.zeros_like(batch.weight), torch.ones_like(batch.weight)
+        at_reference = PreferenceInput(
+            policy_chosen=zero,
+            policy_rejected=zero,
+            lengths_chosen=one,
+            lengths_rejected=one,
+            reference_chosen=zero,
+            reference_rejected=zero,
+            p_chosen=batch.p_chosen,
+            weight=batch.weight,
+            margin=batch.margin,
+            source=batch.source,
+            sources=(),
+        )
+        return loss(at_reference).loss.item()
+
+    return FirstLoss(expected=expected, tolerance=tolerance)
+
+
+def starts_unmoved(loss: Callable[[UnpairedInput], LossOutput], *, tolerance: float) -> Callback:
+    """The same for a loss of unpaired replies: at first all log-ratios are 0, and so is the KL.
+
+    For KTO that is half the mean weight of its labels: 1/2 where both of its weights are 1.
+    """
+
+    def expected(batch: Any) -> float:
+        zero = torch.zeros_like(batch.weight)
+        return loss(UnpairedInput(zero, zero, batch.p_desirable, batch.weight, zero.sum())).loss.item()
+
+    return FirstLoss(expected=expected, tolerance=tolerance)

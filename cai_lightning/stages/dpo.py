@@ -1,4 +1,4 @@
-"""A policy trained directly on labelled pairs; the loss (DPO, IPO, cDPO) is a part of the recipe."""
+"""A policy trained directly on labelled pairs; the loss (DPO, IPO, SimPO, ...) is a part of the recipe."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def run(
     """A causal-LM folder: `policy` after the preference loss (Rafailov et al. 2023), with soft AI labels.
 
     The reference is `policy` as it was: its log-probabilities are read from `reference`, or where that is null, made
-    batch by batch, by the policy without its adapter or by another copy of it.
+    batch by batch, by the policy without its adapter or by another copy of it. A loss that needs none gets none.
     `adapter` says what of it learns, `base_dtype` is the number format of what does not.
     """
     from cai_lightning.data.pairs import as_asked, pair_rows
-    from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_off
-    from cai_lightning.models.adapters import names
+    from cai_lightning.learning.losses import needs_reference
+    from cai_lightning.learning.preference import PreferenceModule, live_reference
     from cai_lightning.models.causal import load_causal, save_trained
     from cai_lightning.models.engine import fits
     from cai_lightning.models.format import Format
@@ -49,6 +49,8 @@ def run(
     from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import batches_of, train
 
+    if reference is not None and not needs_reference(loss):
+        raise ValueError("reference: this loss looks at the policy alone; set stages.dpo.reference=null")
     prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
     fits(model, max_tokens)
@@ -56,17 +58,16 @@ def run(
     chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
     references = None if reference is None else {row.id: row for row in read_rows(reference, Reference)}
     live = None
-    if references is None:
-        live = adapter_off if names(model) else Frozen(load_causal(policy, dtype=base_dtype)[0])
+    if references is None and needs_reference(loss):
+        live = live_reference(model, lambda: load_causal(policy, dtype=base_dtype)[0])
     format = Format(tokenizer)
     rows, counts = pair_rows(chosen, references, format, asked=as_asked, max_tokens=max_tokens, folder=out)
     write_counts(out, counts)
     batches = data(rows, [], seed=seed)
-    module = PreferenceModule(model, loss=loss, live=live, optimizer=optimizer, schedule=schedule)
-    checks = [
-        supervision(format, every_end=not counts["no_end"]),
-        starts_at_the_reference(loss, tolerance=first_loss_tolerance),
-    ]
+    module = PreferenceModule(model, loss=loss, live=live, optimizer=optimizer, schedule=schedule, sources=rows.sources)
+    checks = [supervision(format, every_end=not counts["no_end"])]
+    if needs_reference(loss):
+        checks.append(starts_at_the_reference(loss, tolerance=first_loss_tolerance))
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out

@@ -179,9 +179,7 @@ def run(
     return out
 
 
-def _scorer(
-    model: Any, tokenizer: Any, adapters: list[str], *, precision: str, rows: int
-) -> Callable[..., list[float]]:
+def _scorer(model: Any, tokenizer: Any, adapters: list[str], *, precision: str, rows: int) -> Scorer:
     """What scores replies by a reward model, `rows` at a time."""
     import torch
 

@@ -69,7 +69,7 @@ def run(
     rows, counts = pair_rows(chosen, None, format, asked=model.asked, max_tokens=max_tokens, folder=out)
     write_counts(out, counts)
     batches = data(rows, [], seed=seed)
-    module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule)
+    module = RewardModule(model, centre_coef=centre_coef, optimizer=optimizer, schedule=schedule, sources=rows.sources)
     every_end = not counts["no_end"]
     checks = [supervision(format, marker=marker, every_end=every_end)]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)

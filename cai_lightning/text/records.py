@@ -102,7 +102,8 @@ class Label:
     `logits`: the log-odds of a after every question asked, by principle, order and thought, or of every member of an
     ensemble. `thoughts`: the reasoning before each letter. `letter_mass`: the mean P(A) + P(B), near 0 where the model
     would not have answered with a letter at all. `ended` is that of the comparison. `cut`: a question was longer than
-    the model reads, and lost what stood in front, few-shots first.
+    the model reads, and lost what stood in front, few-shots first. `margin`: by how many nats of log-odds the likelier
+    reply is to be better.
     """
 
     id: str
@@ -122,6 +123,20 @@ class Label:
     letter_mass: float | None = None
     ended: tuple[bool, bool] = field(default=(True, True), metadata=_IF_SET)
     cut: bool = field(default=False, metadata=_IF_SET)
+    margin: float = field(default=0.0, metadata=_IF_SET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rating:
+    """A reply rated alone, with P(it is desirable). `weight` scales the loss; `ended`: it has an end token."""
+
+    id: str
+    prompt: Prompt
+    text: str
+    p_desirable: float
+    source: str
+    weight: float
+    ended: bool = field(default=True, metadata=_IF_SET)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,3 +125,14 @@ def disjoint(found: dict[str, list[Any]]) -> None:
     clusters = {name: {getattr(row, "prompt", row).cluster for row in rows} for name, rows in found.items()}
     for one, other in itertools.combinations(clusters, 2):
         assert not clusters[one] & clusters[other], f"{one} and {other} share a conversation"
+
+
+def test_margins_of_one_s_own_file_are_asked_for(tmp_path: Path) -> None:
+    preference = [{"prompt": f"p {n}", "chosen": f"good {n}", "rejected": "bad", "margin": n / 2} for n in range(60)]
+    names = {"red_team": [{"prompt": "red"}] * 2, "helpful": [{"prompt": "kind"}] * 2, "preference": preference}
+    for name, rows in names.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = slots(["data=own_margins", *(f"data.{name}_file={tmp_path / name}.jsonl" for name in names)])
+    labels = [*found["human_labels"], *found["reward_test_harmless"]]
+    assert len(labels) == 60
+    assert all(row.margin == int(row.a.split()[1]) / 2 and row.p_a == 1.0 for row in labels)

@@ -113,6 +113,19 @@ def test_a_reward_model_reads_its_own_marker(letters):
     assert lists(rows[0])[1:4] == ([2, 4, 5, 2], [4, 0], [5, 0])
 
 
+def test_margins_and_sources_go_with_their_pairs(letters):
+    """The margin belongs to the likelier reply, so it is the same whichever is a; sources are numbered as they come."""
+    labels = [
+        dataclasses.replace(label(i, "a", "b c", p), source=source, margin=margin)
+        for i, (p, source, margin) in enumerate([(0.9, "human", 1.5), (0.2, "ai", 0.25), (0.8, "human", 0.0)])
+    ]
+    rows, _ = rows_of(labels, None, letters)
+    assert rows.sources == ("human", "ai")
+    assert [(row.margin, row.source) for row in rows] == [(1.5, 0), (0.25, 1), (0.0, 0)]
+    batch = collate_pairs(rows, [1, 0], 1.0, share=1, route="packed")
+    assert batch.margin.tolist() == [0.25, 1.5] and batch.source.tolist() == [1, 0]
+
+
 def test_a_missing_reference_is_named(letters):
     with pytest.raises(ValueError, match="label '0' has no reference"):
         rows_of([label(0, "a", "b", 0.9)], {}, letters)
@@ -122,7 +135,7 @@ def test_rows_are_numbered_like_a_list_and_their_tokens_lie_in_a_file(tmp_path):
     given = [
         PairRow("x", [2, 3], [4, 0], [5, 6, 0], 0.9, 1.0, -1.0, -2.0),
         PairRow("y", [], [6, 0], [0], 0.6, 2.0, None, None),
-        PairRow("z", [2], [70_000], [5], 0.5, 1.0, None, None),
+        PairRow("z", [2], [70_000], [5], 0.5, 1.0, None, None, 1.5, 2),
     ]
     rows = PairRows(70_001, folder=tmp_path)
     for row in given:

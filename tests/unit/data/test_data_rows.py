@@ -12,16 +12,27 @@ import pytest
 from cai_lightning.data.chains import revised
 from cai_lightning.data.chats import column, exchange
 from cai_lightning.data.hh import hh_pair
-from cai_lightning.data.preferences import by_margin, certain, explicit
+from cai_lightning.data.preferences import asked_margin, by_margin, certain, explicit
 from cai_lightning.data.reading import Read
-from cai_lightning.data.rows import comparisons, labels, prompts, responses, revisions
+from cai_lightning.data.rows import comparisons, labels, prompts, ratings, responses, revisions
 from cai_lightning.data.tables import file_table
 from cai_lightning.data.texts import plain_texts
 from cai_lightning.stages import comparisons as comparisons_stage
 from cai_lightning.stages import responses as responses_stage
 from cai_lightning.stages import revisions as revisions_stage
+from cai_lightning.stages import unpaired as unpaired_stage
 from cai_lightning.text.dialogue import Message, human
-from cai_lightning.text.records import Comparison, Prompt, Response, Revision, read_rows
+from cai_lightning.text.records import (
+    Comparison,
+    Label,
+    Prompt,
+    Rating,
+    Response,
+    Revision,
+    read_rows,
+    to_line,
+    write_rows,
+)
 
 Q = "\n\nHuman: q\n\nAssistant:"
 
@@ -135,6 +146,66 @@ def test_labels_are_as_sure_as_they_are_told() -> None:
     (even,) = labels(table=rows, pair=pair, p_chosen=partial(by_margin, scale=1.0), weight=2.0, **PAIRS).rows
     assert (sure.a, sure.b, sure.p_a, sure.weight, sure.source) == ("good", "bad", 1.0, 2.0, "s")
     assert even.p_a == 0.5 and even.id == sure.id
+
+
+def test_a_column_of_margins_is_asked_of_the_reward(tmp_path: Path) -> None:
+    """Without words about it a margin asks for nothing, and the row's line is what it was."""
+    pair = partial(explicit, prompt="prompt", chosen="chosen", rejected="rejected", system=None, margin=["margin"])
+    given = {"pair": pair, "p_chosen": certain, "weight": 1.0, **PAIRS}
+    row = {"prompt": "q", "chosen": "good", "rejected": "bad", "margin": "1.5"}
+    (plain,) = labels(table=table(row), **given).rows
+    (asked,) = labels(table=table(row), margin=partial(asked_margin, scale=2.0), **given).rows
+    assert (plain.margin, asked.margin) == (0.0, 3.0)
+    assert "margin" not in to_line(plain) and json.loads(to_line(asked))["margin"] == 3.0
+    write_rows(tmp_path, [plain, asked])
+    assert read_rows(tmp_path, Label) == [plain, asked]
+    with pytest.raises(ValueError, match=r"f:1: the margin must not be below 0, is -1\.0"):
+        labels(table=table({**row, "margin": -1}), margin=partial(asked_margin, scale=1.0), **given)
+    bare = {**given, "pair": partial(pair, margin=[]), "margin": partial(asked_margin, scale=1.0)}
+    with pytest.raises(ValueError, match="f:1: the pair has no margin"):
+        labels(table=table(row), **bare)
+
+
+RATED = {"label": "label", "source": "s", "kind": "k", "weight": 2.0, "skip": 0, "limit": None}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_file_of_rated_replies(tmp_path: Path, kind: str) -> None:
+    """TRL's columns: yes, no, and a probability."""
+    rows = [("q", "good", True), ("q", "bad", False), ("r", "so so", 0.25)]
+    lines = [json.dumps(dict(zip(("prompt", "completion", "label"), row, strict=True))) for row in rows]
+    if kind == "csv":
+        lines = ["prompt,completion,label", *(",".join(map(str, row)) for row in rows)]
+    path = tmp_path / f"ratings.{kind}"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    chat = partial(exchange, prompt="prompt", reply="completion", system=None)
+    found = ratings(table=file_table(path=path, pattern=None), chat=chat, skip_bad=False, **RATED)
+    assert [(row.prompt.dialogue, row.text, row.p_desirable) for row in found.rows] == [
+        (human("q"), "good", 1.0),
+        (human("q"), "bad", 0.0),
+        (human("r"), "so so", 0.25),
+    ]
+    assert len({row.id for row in found.rows}) == 3
+    assert {(row.source, row.prompt.kind, row.weight, row.ended) for row in found.rows} == {("s", "k", 2.0, True)}
+    unpaired_stage.run(tmp_path, readers=[found])
+    assert read_rows(tmp_path, Rating) == found.rows
+    assert json.loads((tmp_path / "counts.json").read_text())["sources"] == {"s": 3}
+
+
+@pytest.mark.parametrize("label", [None, "yes", 2, -0.1, [True]])
+def test_a_rating_is_yes_no_or_a_probability(label: Any) -> None:
+    chat = partial(exchange, prompt="prompt", reply="completion", system=None)
+    row = {"prompt": "q", "completion": "a", "label": label}
+    with pytest.raises(ValueError, match="f:1: 'label' must be a"):
+        ratings(table=table(row), chat=chat, skip_bad=False, **RATED)
+
+
+def test_rated_replies_that_say_nothing_are_counted() -> None:
+    chat = partial(exchange, prompt="prompt", reply="completion", system=None)
+    rows = [{"prompt": p, "completion": c, "label": True} for p, c in (("q", "a"), ("q", "a"), ("q", " "), (" ", "a"))]
+    found = ratings(table=table(*rows), chat=chat, skip_bad=False, **RATED)
+    assert len(found.rows) == 1
+    assert found.dropped == {"duplicate": 1, "empty_reply": 1, "no_human_turn": 1}
 
 
 def test_comparisons_do_not_show_which_reply_was_chosen() -> None:

@@ -63,6 +63,26 @@ def test_soft_labels_set_the_margin(llama, recipe, trainer):
     assert rejected.tolist() == pytest.approx([-1.0986] * 4, abs=0.1)
 
 
+def test_a_margin_is_added_to_what_a_soft_label_asks(llama, recipe, trainer):
+    """At P = 0.9 and a margin of 1.5 nats the best difference is 1.5 + ln 9, without one ln 9."""
+    asked = (1.5, 0.0, 1.5, 0.0)
+    pairs = [row._replace(margin=margin) for row, margin in zip(rows(0.9), asked, strict=True)]
+    module = RewardModule(LastToken(llama()), centre_coef=0.01, **recipe)
+    fit(module, data(pairs), epochs=150, **trainer)
+    chosen, rejected = rewards(module, pairs)
+    assert (chosen - rejected).tolist() == pytest.approx([margin + 2.1972 for margin in asked], abs=0.15)
+
+
+def test_accuracies_are_told_apart_by_source(llama, recipe, step):
+    """A head of zeros prefers no reply, which is right for no label of p > 1/2."""
+    pairs = [row._replace(source=number // 2) for number, row in enumerate(rows(0.9))]
+    (batch,) = data(pairs).train_dataloader()
+    module = RewardModule(LastToken(llama()), centre_coef=0.0, sources=("ai", "human"), **recipe)
+    step(module, batch)
+    (figures,) = module.log_dict.call_args.args
+    assert figures["rewards/accuracies/ai"].item() == figures["rewards/accuracies/human"].item() == 0.0
+
+
 def test_heavier_pairs_win_where_labels_disagree(llama, recipe, trainer):
     """One pair labelled both ways: P(chosen) is the weighted mean of the labels, 3/4, so the margin is ln 3."""
     one = rows(1.0)[0]
