@@ -75,7 +75,9 @@ def ppo_value_loss(
     # old + clamp(move) - return, written from the two masked differences.
     clipped = error - move + move.clamp(-value_clip, value_clip)
     loss = 0.5 * weighed(torch.maximum(error**2, clipped**2), mask, weights)
-    metrics = {"val/clipfrac_avg": masked_mean((clipped**2 > error**2).to(error.dtype), mask)}
+    # a move inside the range leaves the error as it is, but for rounding, which is no clipping
+    bound = (move.abs() > value_clip) & (clipped**2 > error**2)
+    metrics = {"val/clipfrac_avg": masked_mean(bound.to(error.dtype), mask)}
     return LossOutput(loss, detached(metrics))
 
 

@@ -109,20 +109,24 @@ class PPOModule(LightningModule):  # type: ignore[misc]
         )
         each = by_token(batch.mask, batch.tokens)
         value = ppo_value_loss(values, batch.old_values, batch.returns, batch.mask, each, value_clip=self._value_clip)
-        metrics = {"loss/policy_avg": policy.loss.detach(), "loss/value_avg": value.loss.detach()}
+        losses = {"loss/policy_avg": policy.loss.detach(), "loss/value_avg": value.loss.detach()}
         loss = policy.loss + self._vf_coef * value.loss
         if self._kl_loss_coef:
             kl = kl_loss(logps, batch.reference, batch.mask, weights)
-            metrics["loss/kl_avg"] = kl.detach()
+            losses["loss/kl_avg"] = kl.detach()
             loss = loss + self._kl_loss_coef * kl
         if self._entropy_coef:
             loss = loss - self._entropy_coef * weighed(entropy, batch.mask, each)
         if batch_idx == 0:
             ratio = torch.where(batch.mask, logps.detach() - batch.old_logps, 0.0).exp()
             self.first_ratio_error = (ratio - 1).abs().max().item()
-        metrics |= policy.metrics | value.metrics
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(batch.rows), sync_dist=True)
+        self._log(losses, 1)
+        self._log(policy.metrics | value.metrics, int(batch.mask.sum()))
         return loss
+
+    def _log(self, figures: dict[str, Tensor], weight: int) -> None:
+        """Figures whose mean over an iteration's minibatches, by weight, and over processes is written."""
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimizer and schedule of the recipe."""

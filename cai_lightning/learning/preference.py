@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.batches import PairBatch
+from cai_lightning.learning.figures import StepFigures
 from cai_lightning.learning.losses import LossOutput, PreferenceInput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.learning.tracking import due
 from cai_lightning.models.adapters import names, only
 from cai_lightning.models.causal import evaluating
 from cai_lightning.models.logprobs import branch_logprobs
@@ -69,13 +69,14 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         self._live = live
         self._optimizer = optimizer
         self._schedule = schedule
+        self._figures = StepFigures()
         self._sources = tuple(sources)
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch, self._sources)
-        if due(self.trainer):
-            self.log_dict(metrics)
+        weight = batch.weight.sum() * torch.isfinite(batch.divisor)
+        self._figures.add(self, batch_idx, metrics, weight)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002

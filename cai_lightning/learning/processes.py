@@ -78,16 +78,9 @@ def full(value: Tensor) -> Tensor:
 
 
 def of_this_process(data: Any, trainer: Trainer) -> dict[str, Any]:
-    """What `Trainer.fit` takes: the loaders of the data, of several processes each one's part of the training batches.
-
-    Raises ValueError for data that cannot be split: PPO collects its own.
-    """
+    """What `Trainer.fit` takes: the loaders of the data; of the training batches this process's part."""
     prepared = hasattr(data, "train_dataloader")
     loader = data.train_dataloader() if prepared else data
     if trainer.world_size > 1:
-        if not prepared:
-            raise ValueError(
-                f"devices is {trainer.world_size}, but what makes its own batches runs in one process: use 1"
-            )
         loader = loader.part(trainer.global_rank, trainer.world_size)
     return {"train_dataloaders": loader, "val_dataloaders": (data.val_dataloader() or None) if prepared else None}

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cai_lightning.learning.batches import PairBatch
+from cai_lightning.learning.figures import StepFigures
 from cai_lightning.learning.losses import accuracies, bradley_terry_loss, weighted_mean
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.learning.tracking import due
 
 
 class RewardModule(Shardable):  # type: ignore[misc]
@@ -37,13 +37,14 @@ class RewardModule(Shardable):  # type: ignore[misc]
         self._centre_coef = centre_coef
         self._optimizer = optimizer
         self._schedule = schedule
+        self._figures = StepFigures()
         self._sources = tuple(sources)
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch, self._sources)
-        if due(self.trainer):
-            self.log_dict(metrics)
+        weight = batch.weight.sum() * torch.isfinite(batch.divisor)
+        self._figures.add(self, batch_idx, metrics, weight)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002

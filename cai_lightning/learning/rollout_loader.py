@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -85,35 +86,44 @@ class RolloutLoader:
         self._ppo_epochs = ppo_epochs
         self._route: Route = route
         self._seed = seed
+        self._rank, self._processes = 0, 1
         self.asked: Callable[[int], None] = lambda _: None
+
+    def part(self, rank: int, processes: int) -> RolloutLoader:
+        """The loader of one of several processes, which gives out every so-many-th prompt of each minibatch.
+
+        Raises ValueError where minibatches cannot be shared evenly.
+        """
+        if (together := self._minibatch // self._samples) % processes:
+            raise ValueError(f"minibatch: has {together} prompts, which {processes} processes cannot share evenly")
+        other = copy.copy(self)
+        other._rank, other._processes = rank, processes
+        return other
 
     def __len__(self) -> int:
         return self._ppo_epochs * self._rollouts // self._minibatch
 
     def __iter__(self) -> Iterator[RolloutBatch]:
         self.asked(0)
-        trainer = self._module.trainer
-        iteration, rank, processes = self._module.current_epoch, trainer.global_rank, trainer.world_size
+        iteration = self._module.current_epoch
         prompts, together = self._rollouts // self._samples, self._minibatch // self._samples
-        if together % processes:
-            raise ValueError(f"minibatch has {together} prompts, which {processes} processes cannot share evenly")
         collected = self._collect(iteration)
         if (read := collected.read) is not None:
-            mine = list(range(prompts))[rank::processes]
-            yield self._batch(collected, range(prompts), [mine[tree] for tree in read.trees], processes, read)
+            mine = range(prompts)[self._rank :: self._processes]
+            yield self._batch(collected, range(prompts), [mine[tree] for tree in read.trees], read)
             return
         rng = random.Random(f"{self._seed}/{iteration}")
         for _ in range(self._ppo_epochs):
             order = rng.sample(range(prompts), prompts)
             for start in range(0, prompts, together):
                 chosen = order[start : start + together]
-                yield self._batch(collected, chosen, chosen[rank::processes], processes)
+                yield self._batch(collected, chosen, chosen[self._rank :: self._processes])
 
     def _batch(
-        self, collected: Rollouts, chosen: Sequence[int], mine: Sequence[int], processes: int, read: Read | None = None
+        self, collected: Rollouts, chosen: Sequence[int], mine: Sequence[int], read: Read | None = None
     ) -> RolloutBatch:
         """This process's part, the trees `mine`, of the minibatch of the trees `chosen`."""
-        tokens = collected.mask[rows_of(chosen, self._samples)].sum() / processes
+        tokens = collected.mask[rows_of(chosen, self._samples)].sum() / self._processes
         return select(collected, mine, samples=self._samples, route=self._route, tokens=tokens, read=read)
 
 

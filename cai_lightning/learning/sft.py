@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai_lightning.learning.batches import TokenBatch
+from cai_lightning.learning.figures import StepFigures
 from cai_lightning.learning.losses import weighted_nll
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.learning.tracking import due
 from cai_lightning.models.logprobs import token_logprobs
 
 
@@ -24,12 +24,12 @@ class SFTModule(Shardable):  # type: ignore[misc]
         self.policy = policy
         self._optimizer = optimizer
         self._schedule = schedule
+        self._figures = StepFigures()
 
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """The batch's part of the loss of its accumulation window."""
         loss, mean = self._losses(batch)
-        if due(self.trainer):
-            self.log("loss", mean)
+        self._figures.add(self, batch_idx, {"loss": mean}, batch.weights.sum() * torch.isfinite(batch.divisor))
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:  # noqa: ARG002

@@ -65,7 +65,7 @@ def step():
     """A function that gives the loss of one training step outside a fit."""
 
     def run(module, batch):
-        module.trainer = SimpleNamespace(global_step=0, log_every_n_steps=1)
+        module.trainer = SimpleNamespace(global_step=0, log_every_n_steps=1, accumulate_grad_batches=1, world_size=1)
         module.log = module.log_dict = Mock()
         return module.training_step(batch, 0)
 

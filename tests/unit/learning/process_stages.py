@@ -11,17 +11,28 @@ from safetensors.torch import save_file
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.learning.advantages import AdaptiveKL, generalised, group_normalised, leave_one_out
 from cai_lightning.learning.checkpoints import Checkpoints
 from cai_lightning.learning.losses import dpo_loss
 from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.policy_losses import by_reply, by_token
+from cai_lightning.learning.ppo import PPOModule
 from cai_lightning.learning.preference import PreferenceModule
 from cai_lightning.learning.reward_model import RewardModule
+from cai_lightning.learning.rollout_loader import RolloutLoader
+from cai_lightning.learning.rollouts import Collector, RolloutPrompt
+from cai_lightning.learning.scaling import RunningWhiten
 from cai_lightning.learning.sft import SFTModule
 from cai_lightning.learning.tracking import METRICS, JsonlLogger
+from cai_lightning.learning.transforms import unchanged
 from cai_lightning.models.adapters import full, lora
-from cai_lightning.models.causal import new_llama
+from cai_lightning.models.causal import load_tokenizer, new_llama
+from cai_lightning.models.format import Format
+from cai_lightning.models.logprobs import token_logprobs
+from cai_lightning.models.packing import places
 from cai_lightning.models.reward import reward_from_causal
 from cai_lightning.stages.session import is_first
+from cai_lightning.text.dialogue import human
 
 RECIPE = {
     "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01),
@@ -119,3 +130,69 @@ def pair_rows() -> list[PairRow]:
         PairRow(str(i), [3], [*range(4, 2 + n), 1], [*range(5, 3 + n), 1], 0.9, 1.0 + i % 3, -3.0, -4.0)
         for i, n in enumerate(LENGTHS)
     ]
+
+
+def on_policy(out: Path, *, fit, policy: Path) -> None:
+    """PPO, RLOO and GRPO, one after the other; `out/<case>` has weights, metrics and the replies that were seen."""
+    torch.set_num_threads(1)
+    words = load_tokenizer(policy)
+    four = {"samples": 4, "learned": {"vf_coef": 0.0}}
+    cases = {
+        "ppo": {"estimator": partial(generalised, gamma=1.0, lam=0.9), "samples": 2, "minibatch": 8, "learned": {}},
+        "rloo": {"estimator": leave_one_out, "minibatch": 16, **four},
+        "grpo": {
+            "estimator": partial(group_normalised, scaled=True),
+            "minibatch": 8,
+            "samples": 4,
+            "learned": {"vf_coef": 0.0, "kl_loss_coef": 0.1, "entropy_coef": 0.01, "weigh": by_reply},
+        },
+    }
+    for name, changes in cases.items():
+        place = out / name
+        place.mkdir()
+        learner = llama(tie=True)
+        module, loader, replies = rollouts(learner, words, **changes)
+        fit(module, loader, seed=0, accelerator="cpu", loggers=[JsonlLogger(place)], callbacks=[])
+        if is_first():
+            save_file({key: weight.detach().clone() for key, weight in module.named_parameters()}, place / "weights")
+            (place / "replies").write_text("\n".join(replies))
+
+
+def rollouts(policy, words, *, estimator, samples, minibatch, learned):
+    """A learner, its loader, and a list of the replies that it will have seen."""
+    plain = {"vf_coef": 0.1, "kl_loss_coef": 0.0, "entropy_coef": 0.0, "weigh": by_token}
+    settings = {"temperature": 1.0, "clip_range": 0.2, "value_clip": 0.2}
+    module = PPOModule(policy, **settings, **plain | learned, **RECIPE)
+    asked = [human("a"), human("b c d"), human("c b")]
+    prompts = [
+        RolloutPrompt(str(i), *row) for i, row in enumerate(zip(asked, Format(words).prompt_ids(asked), strict=True))
+    ]
+    frozen, seen = llama(tie=True), []
+    collect = Collector(
+        module=module,
+        reference=lambda packed: token_logprobs(frozen, packed, places(packed), temperature=1.0),
+        prompts=prompts,
+        tokenizer=words,
+        score=lambda _, replies: [float(reply.count("a")) - 0.1 * len(reply) for reply in replies],
+        heldout=lambda _, replies: [float(reply.startswith("b")) for reply in replies],
+        transform=unchanged,
+        scaling=RunningWhiten(momentum=0.5),
+        estimator=estimator,
+        kl=AdaptiveKL(kl_coef=0.1, target=0.5, horizon=64),
+        observe=lambda *given: seen.extend(given[2]),
+        rollouts=16,
+        samples=samples,
+        sample_rows=16,
+        forward_rows=16,
+        once=minibatch == 16,
+        route="packed",
+        max_new_tokens=5,
+        temperature=1.0,
+        missing_eos_penalty=0.5,
+        seed=0,
+    )
+    epochs = 1 if minibatch == 16 else 2
+    loader = RolloutLoader(
+        module, collect, rollouts=16, samples=samples, minibatch=minibatch, ppo_epochs=epochs, route="packed", seed=0
+    )
+    return module, loader, seen

@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from cai_lightning.data.batching import BatchLoader
 from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.launch import make
-from cai_lightning.learning.processes import of_this_process
+from cai_lightning.learning.rollout_loader import RolloutLoader
 
 FIT = {
     "_target_": "cai_lightning.learning.fit.fit",
@@ -86,7 +85,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batches(tmp_path, ll
             for key, weight in weights.items():
                 torch.testing.assert_close(others[key], weight, rtol=1e-5, atol=1e-5, msg=f"{name} {case} {key}")
             rows, theirs = logged(alone / case), logged(together / case)
-            for key in ("step", "lr", "grad_norm"):
+            for key in rows[0]:
                 assert [row[key] for row in theirs] == pytest.approx([row[key] for row in rows], rel=1e-4), (name, case)
         # bfloat16 products round: only that it runs and stays near
         weights, others = load_file(alone / "mixed" / "weights"), load_file(together / "mixed" / "weights")
@@ -120,6 +119,32 @@ def logged(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_what_makes_its_own_batches_runs_in_one_process():
-    with pytest.raises(ValueError, match="devices is 2, but what makes its own batches runs in one process: use 1"):
-        of_this_process([], SimpleNamespace(world_size=2))
+@pytest.mark.slow
+def test_two_processes_collect_and_learn_what_one_does(tmp_path, llama, tokenizer):
+    """PPO, RLOO read once, and GRPO with a KL loss: the same replies, figures and weights."""
+    llama().save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    for name, count in (("auto", 1), ("ddp", 2)):
+        (tmp_path / name).mkdir()
+        fit = {**FIT, "epochs": 3, "devices": count, "strategy": STRATEGIES[name], "accumulate": 1}
+        make(tmp_path / name, "process_stages.on_policy", {"fit": fit, "policy": tmp_path / "policy"})
+    for case in ("ppo", "rloo", "grpo"):
+        alone, together = (tmp_path / name / case for name in ("auto", "ddp"))
+        assert (alone / "replies").read_text() == (together / "replies").read_text()
+        weights, others = load_file(alone / "weights"), load_file(together / "weights")
+        assert weights.keys() == others.keys()
+        for key, weight in weights.items():
+            torch.testing.assert_close(others[key], weight, rtol=1e-5, atol=1e-5, msg=f"{case} {key}")
+        rows, theirs = logged(alone), logged(together)
+        assert len(rows) == len(theirs)
+        for row, other in zip(rows, theirs, strict=True):
+            assert other == pytest.approx(row, rel=1e-4, abs=1e-5), case
+
+
+def test_prompts_of_a_minibatch_must_be_shared_evenly():
+    loader = RolloutLoader(
+        None, lambda _: None, rollouts=12, samples=2, minibatch=6, ppo_epochs=1, route="packed", seed=0
+    )
+    assert len(loader.part(0, 3)) == len(loader)
+    with pytest.raises(ValueError, match="minibatch: has 3 prompts, which 2 processes cannot share evenly"):
+        loader.part(0, 2)
