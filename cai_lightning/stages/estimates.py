@@ -62,9 +62,12 @@ def request(constitution: Any) -> float:
     return sum(words) / len(words) / CHARACTERS if words else REQUEST_TOKENS
 
 
-def taken(labels: Mapping[str, Any], limits: Mapping[str, int | None]) -> tuple[float, float]:
+def taken(
+    labels: Mapping[str, Any], limits: Mapping[str, int | None], part: Mapping[str, int] | None = None
+) -> tuple[float, float]:
     """The labels that a mixture takes and the tokens of their texts."""
-    counts = {name: _least(found.rows, limits[name]) for name, found in labels.items()}
+    parts = 1 if part is None else part.get("of", 1)
+    counts = {name: _least(found.rows / parts, limits[name]) for name, found in labels.items()}
     return sum(counts.values()), sum(counts[name] * labels[name].length for name in labels)
 
 
