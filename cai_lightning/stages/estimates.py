@@ -92,14 +92,16 @@ def learned(recipe: Mapping[str, Any], model: Any, *, head: bool) -> float:
 
 
 def _limit(reader: Any) -> float:
-    """The first `count` or `limit` in a reader or in what it reads, times the `templates` that wrap each row."""
+    """The first `count` or `limit` in a reader or in what it reads, times the `templates` that wrap each row, or the
+    `pairs_per_prompt` that are made of it.
+    """
     if not isinstance(reader, Mapping):
         return math.nan
     own = reader.get("count", reader.get("limit"))
     if isinstance(own, int):
         return own
     inner = (_limit(value) for value in reader.values())
-    copies = len(reader.get("templates", [None]))
+    copies = len(reader.get("templates", [None])) * (reader.get("pairs_per_prompt", 1) or math.nan)
     return copies * next((limit for limit in inner if not math.isnan(limit)), math.nan)
 
 
