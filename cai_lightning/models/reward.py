@@ -174,6 +174,12 @@ def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedToken
     return RewardModel(model, **settings, gain=1.0).eval(), tokenizer
 
 
+def load_trunk(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """The model of a folder as `load_layers` gives it: a classifier where a reward model lies at its root."""
+    kind = AutoModelForSequenceClassification if is_reward(lineage(path)[0]) else AutoModelForCausalLM
+    return load_layers(path, dtype=dtype, merge=merge, kind=kind)
+
+
 def reward_on(trunk: PreTrainedModel, path: Path, *, name: str) -> RewardModel:
     """The reward model of an adapter folder over a causal model that already is its parent, both with the same layers.
 
@@ -210,9 +216,8 @@ def save_reward(
 
 
 def _trunk(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, Tensor]:
-    """A model with the layers of a reward folder, a classifier where its root is one, and the folder's head."""
-    kind = AutoModelForSequenceClassification if is_reward(lineage(path)[0]) else AutoModelForCausalLM
-    trunk, others = load_layers(path, dtype=dtype, merge=merge, kind=kind)
+    """A model with the layers of a reward folder, and the folder's head."""
+    trunk, others = load_trunk(path, dtype=dtype, merge=merge)
     return trunk, _head(path, others) if is_adapter(path) else trunk.score.weight.detach().clone()
 
 
