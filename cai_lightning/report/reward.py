@@ -19,7 +19,7 @@ TITLES = {
     "shorter": "the shorter reply",
     "bag_of_words": "bag of words",
     "reward_model": "reward model, mean over seeds",
-    "ensemble": "reward model, mean reward of all seeds",
+    "ensemble": "reward model, one reward of all seeds",
     "difference": "reward model - bag of words",
     "ensemble_difference": "ensemble - bag of words",
 }
@@ -49,7 +49,7 @@ def run(
         if f"{name}_{test}" in learned:
             figures[name] = learned[f"{name}_{test}"]
     for name, path in others.items():
-        figures[f"reward_model [{name}]"] = json.loads((path / "reward_model.json").read_text("utf-8"))[
+        figures[f"reward model, {name}"] = json.loads((path / "reward_model.json").read_text("utf-8"))[
             f"accuracy_{test}"
         ]
     facts = {"schema": SCHEMA, "experiment": run["experiment"], "test": test, "seconds": run["seconds"]}

@@ -120,3 +120,9 @@ def test_the_sources_of_a_stage_are_found_without_an_import() -> None:
         "sys.exit(any(name.startswith(('torch', 'cai_lightning.learning')) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_that_an_import_gave_away_is_not_taken_for_its_own() -> None:
+    """`report.reward` imports rich's Table as Lines beside ours, so a missing table is seen before it is opened."""
+    found = signature("cai_lightning.report.reward.run")
+    assert kinds(found.parameters["reward_accuracy"]) == kinds(found.parameters["others"]) == ("table",)

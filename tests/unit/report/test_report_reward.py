@@ -26,7 +26,8 @@ def test_the_table_holds_both_accuracies_and_their_difference(
         "bag_of_words": 0.6,
         "reward_model": 0.64,
         "difference": 0.04,
-        "reward_model [without]": 0.64,
+        "reward model, without": 0.64,
     }
     printed = capsys.readouterr().out
+    assert "reward model, without " in printed
     assert "bag of words" in printed and "0.600" in printed and "+0.040" in printed and "-0.010 ... +0.090" in printed

@@ -26,6 +26,8 @@ TRAINING = {"policy": MODEL, "fit": {"epochs": 2, "precision": "32-true"}, "data
         ({"path": "file", "limit": None}, math.nan),
         ({"path": "file"}, math.nan),
         ({"prompts": {"path": "file", "limit": 7}, "templates": {"play": "{prompt}", "end": "{prompt}"}}, 14),
+        ({"ranked": {"prompts": {"count": 8}}, "pairs_per_prompt": 2}, 16),
+        ({"ranked": {"prompts": {"count": 8}}, "pairs_per_prompt": None}, math.nan),
     ],
 )
 def test_readers_give_what_they_are_limited_to(reader: dict[str, object], rows: float) -> None:
