@@ -83,19 +83,14 @@ def _drawn(row: Ranked, limit: int | None, seed: int, dropped: Counter[str]) -> 
     pairs = []
     for one, other in itertools.combinations(zip(row.votes, row.answers, strict=True), 2):
         (more, better), (less, worse) = (one, other) if one[0] >= other[0] else (other, one)
-        reason = (
-            "equal_votes"
-            if more == less
-            else "empty_reply"
-            if not (better.strip() and worse.strip())
-            else "identical_replies"
-            if better.strip() == worse.strip()
-            else None
-        )
-        if reason is None:
-            pairs.append(Pair(row.prompt.dialogue, better, worse, more - less))
+        if more == less:
+            dropped["equal_votes"] += 1
+        elif not (better.strip() and worse.strip()):
+            dropped["empty_reply"] += 1
+        elif better.strip() == worse.strip():
+            dropped["identical_replies"] += 1
         else:
-            dropped[reason] += 1
+            pairs.append(Pair(row.prompt.dialogue, better, worse, more - less))
     ordered = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair_id(pair)}".encode()).digest())
     if len(ordered) > len(kept := ordered[:limit]):
         dropped["not_drawn"] += len(ordered) - len(kept)
