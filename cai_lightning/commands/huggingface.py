@@ -11,7 +11,7 @@ from typing import Any
 from cai_lightning.models.causal import load_causal, load_tokenizer, save_causal
 from cai_lightning.models.encoding import begin_ids
 from cai_lightning.models.format import Format
-from cai_lightning.models.lineage import CONFIG, PARENT, WEIGHTS, lineage
+from cai_lightning.models.lineage import CONFIG, PARENT, SETTINGS, WEIGHTS, is_reward, lineage
 from cai_lightning.models.reward import load_reward, save_reward
 from cai_lightning.text.dialogue import human
 
@@ -49,7 +49,7 @@ def write_adapter(folder: Path, out: Path, *, hub_id: str | None, dtype: str) ->
     """
     root, layers = lineage(folder)
     below = layers[-2].folder if len(layers) > 1 else root
-    for name in (WEIGHTS, "generation_config.json", "reward.json"):
+    for name in (WEIGHTS, "generation_config.json", SETTINGS):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     tokenizer = load_tokenizer(folder)
@@ -57,9 +57,10 @@ def write_adapter(folder: Path, out: Path, *, hub_id: str | None, dtype: str) ->
     on_hub = hub_id is not None and below == root
     if not on_hub:
         (out / BASE).mkdir()
-        write_causal(below, out / BASE, dtype=dtype if len(layers) > 1 else stored_dtype(root))
+        write = write_reward if is_reward(below) else write_causal
+        write(below, out / BASE, dtype=dtype if len(layers) > 1 else stored_dtype(root))
         (out / PARENT).write_text(json.dumps({"parent": BASE, "merge": True}) + "\n", encoding="utf-8")
-    if (folder / "reward.json").is_file():
+    if is_reward(folder):
         tokenizer.pad_token = spare_pad(tokenizer)
         if tokenizer.pad_token is None:
             raise ValueError(f"{folder}: its tokenizer has no token to pad with but the end token; export with --merge")
@@ -112,7 +113,7 @@ def set_pad(model: Any, tokenizer: Any) -> None:
 
 def unequal(folder: Path) -> list[str]:
     """Why HF's classifier would score otherwise than ours: nothing, or a reason a line."""
-    settings = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     reasons = []
     if settings["mean"]:
         reasons.append("its score is the mean over all reply tokens, HF's class reads the last token alone")

@@ -34,7 +34,7 @@ def prompts(
         dialogue = chat(row)
         while cut and dialogue and dialogue[-1].role != "human":
             dialogue = dialogue[:-1]
-        if not _asks(dialogue):
+        if not asks(dialogue):
             raise ValueError("the prompt must end with a human turn that says something")
         return prompt_of(dialogue, source, kind)
 
@@ -59,7 +59,7 @@ def responses(
 
     def make(row: Fields) -> list[Response]:
         found = replies(chat(row))[0 if every_turn else -1 :]
-        kept = [_response(asked, text, source, kind) for asked, text in found if text.strip() and _asks(asked)]
+        kept = [_response(asked, text, source, kind) for asked, text in found if text.strip() and asks(asked)]
         if not kept:
             raise LeftOut("no_human_turn" if found[-1][1].strip() else "empty_reply")
         return kept
@@ -79,7 +79,7 @@ def revisions(
 
     def make(row: Fields) -> list[Revision]:
         dialogue, steps = chain(row)
-        if not _asks(dialogue):
+        if not asks(dialogue):
             raise LeftOut("no_human_turn")
         if not all(step.text.strip() for step in steps):
             raise LeftOut("empty_reply")
@@ -118,7 +118,7 @@ def labels(
     def make(row: Fields) -> Label:
         found = _pair(pair, row, min_reply_chars)
         return Label(
-            id=_pair_id(found),
+            id=pair_id(found),
             prompt=prompt_of(found.dialogue, source, kind),
             a=found.chosen,
             b=found.rejected,
@@ -152,7 +152,7 @@ def ratings(
 
     def make(row: Fields) -> Rating:
         *asked, reply = chat(row)
-        if not _asks(tuple(asked)):
+        if not asks(tuple(asked)):
             raise LeftOut("no_human_turn")
         if reply.role != "assistant" or not reply.content.strip():
             raise LeftOut("empty_reply")
@@ -184,7 +184,7 @@ def comparisons(
 
     def make(row: Fields) -> Comparison:
         found = _pair(pair, row, min_reply_chars)
-        id = _pair_id(found)
+        id = pair_id(found)
         swap = hashlib.sha256(f"{seed}/{id}".encode()).digest()[0] % 2 == 1
         a, b = (found.rejected, found.chosen) if swap else (found.chosen, found.rejected)
         prompt = prompt_of(found.dialogue, source, kind)
@@ -200,14 +200,21 @@ def prompt_of(dialogue: Dialogue, source: str, kind: str) -> Prompt:
     return Prompt(id=prompt_id(dialogue), dialogue=dialogue, source=source, kind=kind, cluster=cluster)
 
 
-def _asks(dialogue: Dialogue) -> bool:
+def asks(dialogue: Dialogue) -> bool:
+    """Whether a dialogue ends with a human turn that says something."""
     return bool(dialogue) and dialogue[-1].role == "human" and bool(dialogue[-1].content.strip())
+
+
+def pair_id(pair: Pair) -> str:
+    """The id of a label: the fingerprint of the prompt with either reply, the preferred one first."""
+    sides = (pair.chosen, pair.rejected)
+    return fingerprint("\0".join(prompt_text(pair.dialogue) + reply_text(side) for side in sides))
 
 
 def _pair(pair: PairOf, row: Fields, min_reply_chars: int) -> Pair:
     found = pair(row)
     shortest = min(len(found.chosen.strip()), len(found.rejected.strip()))
-    if not _asks(found.dialogue):
+    if not asks(found.dialogue):
         raise LeftOut("no_human_turn")
     if shortest < max(1, min_reply_chars):
         raise LeftOut("short_reply" if shortest else "empty_reply")
@@ -224,11 +231,6 @@ def _probability(row: Fields, column: str) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"{column!r} must be a probability, or true or false, is {spelt:.60}")
     return number
-
-
-def _pair_id(pair: Pair) -> str:
-    sides = (pair.chosen, pair.rejected)
-    return fingerprint("\0".join(prompt_text(pair.dialogue) + reply_text(side) for side in sides))
 
 
 def _response(asked: Dialogue, text: str, source: str, kind: str) -> Response:

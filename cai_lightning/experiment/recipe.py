@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cai_lightning.experiment.digest import Digests, json_digest
 from cai_lightning.experiment.errors import UserError, nearest
 from cai_lightning.experiment.signatures import UNCHECKED, signature
-from cai_lightning.experiment.targets import as_path, check_node, check_value, kind, source_parameters
+from cai_lightning.experiment.targets import SOURCE, as_path, check_node, check_value, kinds, source_parameters
 
 EDGE = re.compile(r"^\$\{stages\.(\w+)\}$")
 REFERENCE = re.compile(r"^\$\{(\w[\w.]*)\}$")
@@ -173,11 +173,12 @@ def check_edges(key: str, values: dict[str, Any], made: dict[str, str | None]) -
     """Raises UserError where a parameter that takes an artifact is given another kind of artifact, or plain text."""
     wanted = signature(values["_target_"]).parameters if "_target_" in values else {}
     for name, value in values.items():
-        need = kind(wanted[name]) if wanted.get(name, UNCHECKED) is not UNCHECKED else None
-        if need is None or need == "source":
+        needs = kinds(wanted[name]) if wanted.get(name, UNCHECKED) is not UNCHECKED else ()
+        if not needs or SOURCE in needs:
             continue
+        need = " or ".join(needs)
         for slot in edges(value):
-            if made[slot] and need != made[slot]:
+            if made[slot] and made[slot] not in needs:
                 raise UserError(f"{key}.{name}: needs {need}, but stages.{slot} makes {made[slot]}")
         if (text := _text(value)) is not None:
             raise UserError(f"{key}.{name}: {text!r} given, but a stage that makes {need} is wanted: ${{stages.NAME}}")
@@ -193,5 +194,5 @@ def _text(value: Any) -> str | None:
 
 def makes(target: str) -> str | None:
     """The kind of artifact that a stage function makes, from its return annotation."""
-    result = signature(target).result
-    return None if result is UNCHECKED else kind(result)
+    found = kinds(signature(target).result)
+    return found[0] if len(found) == 1 else None

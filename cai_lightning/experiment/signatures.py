@@ -130,6 +130,8 @@ def _alias(module: str, name: str) -> Any:
     for node in parse(module).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return _annotation(module, node.value)
-        if isinstance(node, ast.ImportFrom) and node.module and any(a.name == name for a in node.names):
-            return _alias(node.module, name) if node.module.startswith("cai_lightning.") else UNCHECKED
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for found in node.names:
+                if (found.asname or found.name) == name:
+                    return _alias(node.module, found.name) if node.module.startswith("cai_lightning.") else UNCHECKED
     return UNCHECKED

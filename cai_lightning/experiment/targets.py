@@ -13,6 +13,7 @@ from cai_lightning.experiment.signatures import UNCHECKED, signature, split_targ
 
 RESERVED = ("_target_", "_partial_", "version")
 ALLOWED = ("cai_lightning.", "torch.optim.", "lightning.pytorch.")
+SOURCE = "source"  # the kind of outside data
 FORBIDDEN = ("cai_lightning.experiment.",)
 
 
@@ -79,20 +80,21 @@ def _holds_special(value: Any) -> bool:
 
 
 def _describe(annotation: Any) -> str:
-    if kind(annotation) == "source":
+    if SOURCE in kinds(annotation):
         return "a path"
     if get_origin(annotation) is None:
         return getattr(annotation, "__name__", str(annotation))
     return str(annotation).replace("typing.", "")
 
 
-def kind(annotation: Any) -> str | None:
-    """The artifact kind of an annotation such as Annotated[Path, "rows/label"], also inside list, dict and Optional."""
+def kinds(annotation: Any) -> tuple[str, ...]:
+    """The artifact kinds that an annotation admits, such as Annotated[Path, "rows/label"], in the order given; also
+    inside list, dict and Optional. More than one where artifacts of either kind will do: `CausalLM | RewardModel`.
+    """
     metadata = getattr(annotation, "__metadata__", None)
     if metadata and isinstance(metadata[0], str):
-        return str(metadata[0])
-    kinds = {found for argument in get_args(annotation) if (found := kind(argument))}
-    return kinds.pop() if len(kinds) == 1 else None
+        return (str(metadata[0]),)
+    return tuple(dict.fromkeys(found for argument in get_args(annotation) for found in kinds(argument)))
 
 
 def locate(target: str) -> Any:
@@ -120,7 +122,7 @@ def source_parameters(target: str) -> tuple[str, ...]:
     """The parameters of a target that are outside files: hashed by content, not by path."""
     if not target.startswith("cai_lightning."):
         return ()
-    return tuple(name for name, annotation in signature(target).parameters.items() if kind(annotation) == "source")
+    return tuple(name for name, annotation in signature(target).parameters.items() if SOURCE in kinds(annotation))
 
 
 def as_path(value: Any) -> Path:

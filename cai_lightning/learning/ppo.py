@@ -126,7 +126,9 @@ class PPOModule(LightningModule):  # type: ignore[misc]
 
     def _log(self, figures: dict[str, Tensor], weight: int) -> None:
         """Figures whose mean over an iteration's minibatches, by weight, and over processes is written."""
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
+        # Lightning averages the weights of processes as integers: times their number they stay whole
+        whole = weight * self.trainer.world_size
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=whole, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimizer and schedule of the recipe."""

@@ -24,19 +24,20 @@ _SETTINGS = ("r", "lora_alpha", "lora_dropout", "fan_in_fan_out", "use_rslora", 
 def put_layers(model: PreTrainedModel, layers: list[Layer]) -> dict[str, Tensor]:
     """Puts the adapters of a lineage on its root, frozen and active, folding where their training did.
 
-    On 4-bit weights all of them stay. Gives the other weights of the uppermost folder. Raises ValueError where a lower
-    one is no language model, and where staying would be another function: DoRA rescales the weights it was put on.
+    On 4-bit weights all of them stay. Gives the other weights of the uppermost folder, which take the place of lower
+    ones: a reward model's head. Raises ValueError where they do not, so that a lower folder's would be lost, and where
+    staying would be another function: DoRA rescales the weights it was put on.
     """
     others: dict[str, Tensor] = {}
     for number, layer in enumerate(layers):
-        if others:
-            raise ValueError(f"{layers[number - 1].folder}: no language model, so nothing can rest on it")
         if layer.merge and names(model):
             if not quantised(model):
                 fold(model)
             elif _config(layer.folder).use_dora:
                 raise ValueError(f"{layer.folder}: DoRA over a folded adapter cannot be put on nf4; take bfloat16")
-        others = put_on(model, layer.folder, f"below{number}")
+        lower, others = others, put_on(model, layer.folder, f"below{number}")
+        if not set(lower) <= set(others):
+            raise ValueError(f"{layers[number - 1].folder}: no language model, so only a reward model can rest on it")
     return others
 
 

@@ -54,11 +54,16 @@ def load_causal(path: Path, *, dtype: str, merge: bool = True) -> tuple[PreTrain
     return model, tokenizer
 
 
-def load_layers(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, dict[str, Tensor]]:
-    """The causal model of a folder as `load_causal` gives it, and what else than an adapter the folder holds."""
+def load_layers(
+    path: Path, *, dtype: str, merge: bool, kind: Any = AutoModelForCausalLM
+) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """The model of a folder as `load_causal` gives it, and what else than an adapter the folder holds.
+
+    `kind` is the class of what lies at the root.
+    """
     root, layers = lineage(path)
     with quiet():
-        model = AutoModelForCausalLM.from_pretrained(root, **number_format(dtype), local_files_only=True).eval()
+        model = kind.from_pretrained(root, **number_format(dtype), local_files_only=True).eval()
     train_every_row(model)
     if not layers:
         return model, {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PARENT, CONFIG, WEIGHTS = "parent.json", "adapter_config.json", "adapter_model.safetensors"
+SETTINGS = "reward.json"  # beside the weights of a reward model
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Layer:
 def is_adapter(path: Path) -> bool:
     """Whether a folder holds an adapter and not a whole model."""
     return (path / CONFIG).is_file()
+
+
+def is_reward(path: Path) -> bool:
+    """Whether a folder holds a reward model, whole or an adapter."""
+    return (path / SETTINGS).is_file()
 
 
 def named_base(path: Path) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cai_lightning.models.adapter_files import PREFIX, check_fit
 from cai_lightning.models.causal import load_tokenizer
-from cai_lightning.models.lineage import CONFIG, WEIGHTS, write_parent
-from cai_lightning.models.reward import HEAD, SETTINGS
+from cai_lightning.models.lineage import CONFIG, SETTINGS, WEIGHTS, write_parent
+from cai_lightning.models.reward import HEAD
 
 _OLD_WEIGHTS = "adapter_model.bin"
 _HEADS = {"score", "classifier"}  # PEFT lists both for a classifier of any architecture

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,12 +33,11 @@ from cai_lightning.models.causal import (
 )
 from cai_lightning.models.engine import positions
 from cai_lightning.models.format import Format
-from cai_lightning.models.lineage import WEIGHTS, is_adapter, lineage
+from cai_lightning.models.lineage import SETTINGS, WEIGHTS, is_adapter, is_reward, lineage
 from cai_lightning.models.packing import Packed, Tree, owners, pack, places
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.dialogue import Dialogue, to_text
 
-SETTINGS = "reward.json"
 HEAD = "score.weight"
 
 
@@ -140,13 +140,31 @@ def reward_from_causal(
     return RewardModel(model, marker=marker, mean=mean, gain=gain).eval(), tokenizer
 
 
+def reward_from_reward(
+    path: Path, *, adapter: Callable[..., None], marker: str | None, mean: bool, gain: float, dtype: str, seed: int
+) -> tuple[RewardModel, PreTrainedTokenizerBase]:
+    """The reward model in `path`, which goes on where it stands: `adapter` makes its body learn, its head learns too.
+
+    Its scores are what they were; the gain is taken out of the head. Raises ValueError where it was trained to read
+    replies otherwise than by `marker` and `mean`.
+    """
+    found = _settings(path)
+    wanted: dict[str, Any] = {"marker": marker, "mean": mean}
+    if found != wanted:
+        raise ValueError(f"{path}: this reward model was trained with {found}, and is to go on with {wanted}")
+    tokenizer = load_tokenizer(path)
+    trunk, head = _trunk(path, dtype=dtype, merge=False)
+    adapter(trunk, seed=seed)
+    return RewardModel(_classifier(trunk, path, tokenizer, head / gain), **wanted, gain=gain).eval(), tokenizer
+
+
 def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """The reward model of a folder, in eval mode, with its tokenizer. Raises ValueError when the folder holds none."""
     tokenizer = load_tokenizer(path)
     settings = _settings(path)
     if is_adapter(path):
-        trunk, others = load_layers(path, dtype=dtype, merge=True)
-        model = _classifier(trunk, path, tokenizer, _head(path, others))
+        trunk, head = _trunk(path, dtype=dtype, merge=True)
+        model = _classifier(trunk, path, tokenizer, head)
     else:
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(
@@ -154,6 +172,12 @@ def load_reward(path: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedToken
             )
     train_every_row(model)
     return RewardModel(model, **settings, gain=1.0).eval(), tokenizer
+
+
+def load_trunk(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """The model of a folder as `load_layers` gives it: a classifier where a reward model lies at its root."""
+    kind = AutoModelForSequenceClassification if is_reward(lineage(path)[0]) else AutoModelForCausalLM
+    return load_layers(path, dtype=dtype, merge=merge, kind=kind)
 
 
 def reward_on(trunk: PreTrainedModel, path: Path, *, name: str) -> RewardModel:
@@ -191,10 +215,16 @@ def save_reward(
     (out / SETTINGS).write_text(json.dumps({"marker": reward.marker, "mean": reward.mean}) + "\n", encoding="utf-8")
 
 
+def _trunk(path: Path, *, dtype: str, merge: bool) -> tuple[PreTrainedModel, Tensor]:
+    """A model with the layers of a reward folder, and the folder's head."""
+    trunk, others = load_trunk(path, dtype=dtype, merge=merge)
+    return trunk, _head(path, others) if is_adapter(path) else trunk.score.weight.detach().clone()
+
+
 def _classifier(
     trunk: PreTrainedModel, path: Path, tokenizer: PreTrainedTokenizerBase, head: Tensor
 ) -> PreTrainedModel:
-    """A sequence classifier over the very layers of a causal model, with a float32 head [1, hidden] that may train."""
+    """A sequence classifier over the very layers of a model, with a float32 head [1, hidden] that may train."""
     config = AutoConfig.from_pretrained(lineage(path)[0], local_files_only=True, num_labels=1)
     config.pad_token_id = _export_pad(tokenizer)
     with torch.random.fork_rng():
@@ -215,7 +245,7 @@ def _head(path: Path, others: dict[str, Tensor]) -> Tensor:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    if not (path / SETTINGS).is_file():
+    if not is_reward(path):
         raise ValueError(f"{path}: not a reward model: {SETTINGS} is missing; give the folder of a saved reward model")
     settings: dict[str, Any] = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
     return {"marker": settings["marker"], "mean": settings["mean"]}

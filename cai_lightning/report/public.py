@@ -103,9 +103,12 @@ def preferences(models: Tables, baselines: Tables) -> str:
     measured: dict[str, tuple[Mapping[str, Any], str]] = {}
     changed: dict[str, tuple[Mapping[str, Any], str]] = {}
     for name, one in models.items():
-        model, mean = _words(name), f"{_words(name)}, mean of the runs' rewards"
-        measured |= {model: (one, RIGHT), mean: (one, "ensemble_")}
-        changed |= {f"{model} minus bag of words": (one, CHANGE[0]), f"{mean}, minus bag of words": (one, CHANGE[1])}
+        model, together = _words(name), f"{_words(name)}, one reward of the runs"
+        measured |= {model: (one, RIGHT), together: (one, "ensemble_")}
+        changed |= {
+            f"{model} minus bag of words": (one, CHANGE[0]),
+            f"{together}, minus bag of words": (one, CHANGE[1]),
+        }
     for name, one in baselines.items():
         which = f" ({_words(name)})" if len(baselines) > 1 else ""
         measured[f"Bag of words{which}"] = (one["bag_of_words"], RIGHT)

@@ -19,14 +19,25 @@ TITLES = {
     "shorter": "the shorter reply",
     "bag_of_words": "bag of words",
     "reward_model": "reward model, mean over seeds",
-    "ensemble": "reward model, mean reward of all seeds",
+    "ensemble": "reward model, one reward of all seeds",
     "difference": "reward model - bag of words",
     "ensemble_difference": "ensemble - bag of words",
 }
 
 
-def run(folder: Path, *, run: Mapping[str, Any], reward_accuracy: Table, baseline: Table, test: str) -> None:
-    """Writes `folder/reward.json` and prints it: accuracies on the test set `test`, and paired differences."""
+def run(
+    folder: Path,
+    *,
+    run: Mapping[str, Any],
+    reward_accuracy: Table,
+    baseline: Table,
+    others: dict[str, Table],
+    test: str,
+) -> None:
+    """Writes `folder/reward.json` and prints it: accuracies on the test set `test`, and paired differences.
+
+    `others` are the accuracies of further reward models, by the name that they have in the table.
+    """
     words = json.loads((baseline / "baseline.json").read_text(encoding="utf-8"))
     learned = json.loads((reward_accuracy / "reward_model.json").read_text(encoding="utf-8"))
     figures = {
@@ -37,6 +48,10 @@ def run(folder: Path, *, run: Mapping[str, Any], reward_accuracy: Table, baselin
     for name in ("ensemble", "difference", "ensemble_difference"):
         if f"{name}_{test}" in learned:
             figures[name] = learned[f"{name}_{test}"]
+    for name, path in others.items():
+        figures[f"reward model, {name}"] = json.loads((path / "reward_model.json").read_text("utf-8"))[
+            f"accuracy_{test}"
+        ]
     facts = {"schema": SCHEMA, "experiment": run["experiment"], "test": test, "seconds": run["seconds"]}
     text = json.dumps(facts | {"figures": figures}, indent=1) + "\n"
     (folder / "reward.json").write_text(text, encoding="utf-8")
@@ -54,5 +69,5 @@ def _lines(figures: Mapping[str, Mapping[str, Any]], *, title: str) -> Lines:
         value, low, high = (
             "-" if figure[key] is None else f"{figure[key]:{sign}.3f}" for key in ("value", "low", "high")
         )
-        table.add_row(TITLES[name], value, f"{low} ... {high}", str(figure["n"]))
+        table.add_row(TITLES.get(name, name), value, f"{low} ... {high}", str(figure["n"]))
     return table

@@ -19,6 +19,7 @@ def run(
     labels: dict[str, LabelRows],
     limits: dict[str, int | None],
     weights: dict[str, float],
+    part: dict[str, int] | None,
     loss: Callable[..., Any],
     adapter: Callable[..., None],
     base_dtype: str,
@@ -55,7 +56,7 @@ def run(
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
     fits(model, max_tokens)
     adapter(model, seed=seed)
-    chosen = mixed_labels(labels, limits=limits, weights=weights, seed=seed)
+    chosen = mixed_labels(labels, limits=limits, weights=weights, part=part, seed=seed)
     references = None if reference is None else {row.id: row for row in read_rows(reference, Reference)}
     live = None
     if references is None and needs_reference(loss):
@@ -75,7 +76,7 @@ def run(
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Two texts a label and epoch."""
-    rows, tokens = taken(recipe["labels"], recipe["limits"])
+    rows, tokens = taken(recipe["labels"], recipe["limits"], recipe["part"])
     model, epochs = recipe["policy"], recipe["fit"]["epochs"]
     return Estimate(
         None, 2 * rows * epochs, tokens * epochs, memory=learned(recipe, model, head=True), shape=model.shape

@@ -62,9 +62,12 @@ def request(constitution: Any) -> float:
     return sum(words) / len(words) / CHARACTERS if words else REQUEST_TOKENS
 
 
-def taken(labels: Mapping[str, Any], limits: Mapping[str, int | None]) -> tuple[float, float]:
+def taken(
+    labels: Mapping[str, Any], limits: Mapping[str, int | None], part: Mapping[str, int] | None = None
+) -> tuple[float, float]:
     """The labels that a mixture takes and the tokens of their texts."""
-    counts = {name: _least(found.rows, limits[name]) for name, found in labels.items()}
+    parts = 1 if part is None else part.get("of", 1)
+    counts = {name: _least(found.rows / parts, limits[name]) for name, found in labels.items()}
     return sum(counts.values()), sum(counts[name] * labels[name].length for name in labels)
 
 
@@ -89,14 +92,16 @@ def learned(recipe: Mapping[str, Any], model: Any, *, head: bool) -> float:
 
 
 def _limit(reader: Any) -> float:
-    """The first `count` or `limit` in a reader or in what it reads, times the `templates` that wrap each row."""
+    """The first `count` or `limit` in a reader or in what it reads, times the `templates` that wrap each row, or the
+    `pairs_per_prompt` that are made of it.
+    """
     if not isinstance(reader, Mapping):
         return math.nan
     own = reader.get("count", reader.get("limit"))
     if isinstance(own, int):
         return own
     inner = (_limit(value) for value in reader.values())
-    copies = len(reader.get("templates", [None]))
+    copies = len(reader.get("templates", [None])) * (reader.get("pairs_per_prompt", 1) or math.nan)
     return copies * next((limit for limit in inner if not math.isnan(limit)), math.nan)
 
 

@@ -26,11 +26,11 @@ def run(
     another token pads; without a template it reads Human/Assistant text. Adapters are taken as by `import_model`.
     Raises ValueError where the model gives other than one score, or where HF's class reads another token.
     """
-    from cai_lightning.models.lineage import is_adapter
-    from cai_lightning.models.reward import SETTINGS, load_reward, save_reward
+    from cai_lightning.models.lineage import SETTINGS, is_adapter, is_reward
+    from cai_lightning.models.reward import load_reward, save_reward
 
     def set_up(folder: Path) -> None:
-        if not (folder / SETTINGS).is_file():
+        if not is_reward(folder):
             (folder / SETTINGS).write_text(json.dumps({"marker": None, "mean": False}) + "\n", encoding="utf-8")
 
     def merge(folder: Path) -> None:
@@ -43,7 +43,7 @@ def run(
     check(out)
     if not is_adapter(path):
         _check_classifier(out)
-    if not (path / SETTINGS).is_file():
+    if not is_reward(path):
         _check_end(out, in_config=not is_adapter(path))
     return out
 

@@ -22,6 +22,7 @@ def run(
     ratings: dict[str, RatingRows],
     rating_limits: dict[str, int | None],
     rating_weights: dict[str, float],
+    part: dict[str, int] | None,
     loss: Callable[..., Any],
     adapter: Callable[..., None],
     base_dtype: str,
@@ -57,8 +58,8 @@ def run(
     fits(model, max_tokens)
     adapter(model, seed=seed)
     live = live_reference(model, lambda: load_causal(policy, dtype=base_dtype)[0])
-    apart = taken_apart(mixed_labels(labels, limits=limits, weights=weights, seed=seed))
-    alone = mixed(Rating, ratings, limits=rating_limits, weights=rating_weights, seed=seed)
+    apart = taken_apart(mixed_labels(labels, limits=limits, weights=weights, part=part, seed=seed))
+    alone = mixed(Rating, ratings, limits=rating_limits, weights=rating_weights, part=part, seed=seed)
     format = Format(tokenizer)
     rows, counts = unpaired_rows([*apart, *alone], format, max_tokens=max_tokens, folder=out)
     if not rows:

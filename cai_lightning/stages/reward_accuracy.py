@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ def run(
     runs: list[dict[str, Any]],
     tests: dict[str, LabelRows],
     baseline: Table | None,
+    combine: Callable[..., Any],
     resamples: int,
     batch_size: int,
     dtype: str,
@@ -31,21 +32,24 @@ def run(
     """`reward_model.json`: for each named test set `accuracy_<name>` with a 95 % interval by prompt cluster, and n.
 
     Labels with p_a of 0.5 are left out; equal rewards count one half. Several runs are several replicates: their
-    hits on a pair are averaged first, and `ensemble_<name>` is the accuracy of their mean reward. With a `baseline`,
-    `difference_<name>` and `ensemble_difference_<name>` say how much better they are than its bag of words on the same
-    pairs. Raises ValueError where it was not asked for one of them. `dtype` is the number format of the weights.
+    hits on a pair are averaged first, and `ensemble_<name>` is the accuracy of the one reward that `combine` makes of
+    theirs, members named by their place, "0" and so on. With a `baseline`, `difference_<name>` and
+    `ensemble_difference_<name>` say how much better they are than its bag of words on the same pairs. Raises ValueError
+    where it was not asked for one of them. `dtype` is the number format of the weights.
     """
     import numpy as np
 
+    from cai_lightning.models.reward_ensemble import combined
+
     labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
-    margins = [_margins(Path(one["reward_model"]), labels, batch_size, dtype, precision) for one in runs]
+    scores = [_scores(Path(one["reward_model"]), labels, batch_size, dtype, precision) for one in runs]
     words = None if baseline is None else json.loads((baseline / HITS).read_text(encoding="utf-8"))["bag_of_words"]
     table: dict[str, Any] = {}
     for name, rows in labels.items():
-        by_run = np.array([one[name] for one in margins])
-        players = {"": _hits(by_run, rows)}
+        members = {str(place): one[name] for place, one in enumerate(scores)}
+        players = {"": _hits(np.array([*members.values()]), rows)}
         if len(runs) > 1:
-            players["ensemble_"] = _hits(by_run.mean(0, keepdims=True), rows)
+            players["ensemble_"] = _hits(np.array([combined(members, combine)]), rows)
         for player, hits in players.items():
             table[f"{player or 'accuracy_'}{name}"] = _accuracy(hits, rows)
             if words is not None:
@@ -56,10 +60,10 @@ def run(
     return out
 
 
-def _margins(
+def _scores(
     path: Path, labels: Mapping[str, Sequence[Label]], batch_size: int, dtype: str, precision: str
 ) -> dict[str, list[float]]:
-    """The reward of a minus that of b, for each label of each test set."""
+    """The rewards of a and b, one after the other, for each label of each test set."""
     import torch
 
     from cai_lightning.models.reward import load_reward
@@ -73,17 +77,16 @@ def _margins(
         dialogues = [row.prompt.dialogue for row in rows for _ in "ab"]
         replies = [reply for row in rows for reply in (row.a, row.b)]
         with torch.inference_mode(), autocast(precision):
-            values = model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
-        found[name] = [a - b for a, b in zip(values[::2], values[1::2], strict=True)]
+            found[name] = model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
     return found
 
 
-def _hits(margins: Floats, rows: Sequence[Label]) -> Floats:
-    """Whether each run's margins (runs, labels) have the label's sign; one half where the rewards are equal."""
+def _hits(rewards: Floats, rows: Sequence[Label]) -> Floats:
+    """Whether each run's rewards (runs, 2 x labels) put the better reply first; one half where they are equal."""
     import numpy as np
 
     better = np.sign([row.p_a - 0.5 for row in rows])
-    return np.asarray((np.sign(margins) * better + 1) / 2, np.float64)
+    return np.asarray((np.sign(rewards[:, ::2] - rewards[:, 1::2]) * better + 1) / 2, np.float64)
 
 
 def _accuracy(hits: Floats, rows: Sequence[Label]) -> dict[str, Any]:

@@ -140,6 +140,16 @@ class Rating:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """Answers to one prompt and the votes that each got, in the same order; `id` is the prompt's."""
+
+    id: str
+    prompt: Prompt
+    answers: tuple[str, ...]
+    votes: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """Summed log-probabilities in nats of both replies of label `id` under the reference policy."""
 

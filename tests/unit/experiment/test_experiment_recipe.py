@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from cai_lightning import microworld
+from cai_lightning.experiment.compose import compose_config
 from cai_lightning.experiment.digest import Digests, json_digest
 from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.pipeline import Plan, make_plan, stale, upstream
@@ -154,3 +156,30 @@ def test_what_was_made_from_other_bytes_than_todays_is_stale(tmp_path: Path) -> 
     assert stale(plan, "respond") is None
     pretend(plan, "prompts", "second")
     assert stale(plan, "respond") == "prompts made anew since"
+
+
+def started_from(start: str) -> Plan:
+    """The plan of a small run whose reward model starts from `start`."""
+    given = [
+        f"stages.reward_model.policy={start}",
+        f"stages.imported_reward_model.path={microworld.__path__[0]}/weights",
+    ]
+    return make_plan(compose_config(["experiment=smoke", "runtime.outputs=nowhere", *given]))
+
+
+@pytest.mark.parametrize("slot", ["base", "imported_reward_model"])
+def test_a_parameter_may_take_artifacts_of_two_kinds(slot: str) -> None:
+    assert started_from(f"${{stages.{slot}}}").nodes["reward_model"].upstream[0] == slot
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("${stages.human_labels}", "needs causal_lm or reward_model, but stages.human_labels makes rows/label"),
+        ("folder", "'folder' given, but a stage that makes causal_lm or reward_model is wanted: ${stages.NAME}"),
+    ],
+)
+def test_an_artifact_of_neither_kind_is_one_line(start: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        started_from(start)
+    assert str(error.value) == f"stages.reward_model.policy: {message}"

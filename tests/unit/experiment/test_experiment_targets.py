@@ -9,14 +9,14 @@ import pytest
 from cai_lightning.experiment.errors import UserError
 from cai_lightning.experiment.signatures import UNCHECKED, signature
 from cai_lightning.experiment.sources import package_sources, source_digest
-from cai_lightning.experiment.targets import check_node, check_value, construct, kind, source_parameters
+from cai_lightning.experiment.targets import check_node, check_value, construct, kinds, source_parameters
 
 
 def test_a_signature_is_read_without_importing_the_module() -> None:
     found = signature("cai_lightning.stages.respond.run")
     assert found.parameters["temperature"] is float
-    assert kind(found.parameters["policy"]) == "causal_lm"
-    assert kind(found.result) == "rows/response"
+    assert kinds(found.parameters["policy"]) == ("causal_lm",)
+    assert kinds(found.result) == ("rows/response",)
     assert "out" in found.required
 
 
@@ -91,10 +91,12 @@ def test_sources_are_known_by_their_annotation() -> None:
     assert source_parameters("torch.optim.AdamW") == ()
 
 
-def test_kind_looks_into_containers() -> None:
+def test_kinds_look_into_containers_and_unions() -> None:
     rows = Annotated[str, "rows/label"]
-    assert kind(list[rows]) == kind(dict[str, rows]) == kind(rows | None) == "rows/label"
-    assert kind(int) is None
+    assert kinds(list[rows]) == kinds(dict[str, rows]) == kinds(rows | None) == ("rows/label",)
+    assert kinds(int) == ()
+    either = rows | Annotated[str, "table"]
+    assert kinds(either) == kinds(list[either] | None) == ("rows/label", "table")
 
 
 def test_the_sources_of_a_stage_are_what_it_imports_directly_or_not() -> None:
@@ -118,3 +120,9 @@ def test_the_sources_of_a_stage_are_found_without_an_import() -> None:
         "sys.exit(any(name.startswith(('torch', 'cai_lightning.learning')) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_that_an_import_gave_away_is_not_taken_for_its_own() -> None:
+    """`report.reward` imports rich's Table as Lines beside ours, so a missing table is seen before it is opened."""
+    found = signature("cai_lightning.report.reward.run")
+    assert kinds(found.parameters["reward_accuracy"]) == kinds(found.parameters["others"]) == ("table",)

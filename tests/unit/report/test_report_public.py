@@ -68,7 +68,7 @@ def test_reward_model_words_and_lengths_share_a_table_with_the_paired_difference
     assert "Bag of words 69.0 60.0 … 80.0 50.0 no interval" in shown
     assert "The shorter reply 55.3" in shown
     assert "Reward model minus bag of words +3.1 \u22121.0 … +7.3" in shown
-    assert "mean of the runs" not in shown  # one run has no ensemble
+    assert "one reward of the runs" not in shown  # one run has no ensemble
     assert "of 1,813 (L2 30)" in shown and "please (+0.25) no (-0.50)" in shown
     assert ATTACK not in public({"words": Shown("baseline", baseline)})
     both = text(one=Shown("baseline", baseline), two=Shown("baseline", baseline))

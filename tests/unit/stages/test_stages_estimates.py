@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cai_lightning.stages import answers, dpo, label, respond, revise, sft, verdicts
+from cai_lightning.stages import answers, dpo, label, respond, revise, reward_model, sft, verdicts
 from cai_lightning.stages.estimates import Estimate, from_readers, taken
 from cai_lightning.stages.shapes import Shape
 
@@ -26,6 +26,8 @@ TRAINING = {"policy": MODEL, "fit": {"epochs": 2, "precision": "32-true"}, "data
         ({"path": "file", "limit": None}, math.nan),
         ({"path": "file"}, math.nan),
         ({"prompts": {"path": "file", "limit": 7}, "templates": {"play": "{prompt}", "end": "{prompt}"}}, 14),
+        ({"ranked": {"prompts": {"count": 8}}, "pairs_per_prompt": 2}, 16),
+        ({"ranked": {"prompts": {"count": 8}}, "pairs_per_prompt": None}, math.nan),
     ],
 )
 def test_readers_give_what_they_are_limited_to(reader: dict[str, object], rows: float) -> None:
@@ -63,8 +65,10 @@ def test_sft_counts_the_chosen_revisions() -> None:
 
 def test_mixtures_take_no_more_than_their_limits() -> None:
     assert taken({"ai": MANY, "human": MANY}, {"ai": None, "human": 3}) == (13, 1300)
-    recipe = {"labels": {"ai": MANY, "human": MANY}, "limits": {"ai": 100, "human": 3}, **TRAINING}
+    recipe = {"labels": {"ai": MANY, "human": MANY}, "limits": {"ai": 100, "human": 3}, "part": None, **TRAINING}
     assert dpo.estimate(recipe)[:3] == (None, 52, 2600)
+    half = {**recipe, "part": {"number": 0, "of": 2}}
+    assert dpo.estimate(half)[:3] == reward_model.estimate(half)[:3] == (None, 32, 1600)
 
 
 def test_orders_snapshots_and_opponents_multiply() -> None:

@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 
+from cai_lightning.learning.combining import lowest, mean
 from cai_lightning.stages import reward_accuracy
 from cai_lightning.text.records import Label, Prompt, write_rows
 
 RUNS = [{"replicate": 0, "reward_model": "one"}, {"replicate": 1, "reward_model": "other"}]
-GIVEN: dict[str, Any] = {"resamples": 200, "batch_size": 4, "dtype": "float32", "precision": "32-true", "seed": 0}
+GIVEN: dict[str, Any] = {
+    "resamples": 200,
+    "batch_size": 4,
+    "dtype": "float32",
+    "precision": "32-true",
+    "seed": 0,
+    "combine": mean,
+}
 
 
 @pytest.fixture
@@ -25,7 +33,8 @@ def test_set(tmp_path: Path, make_label: Callable[..., Label]) -> Path:
 def accuracies(
     monkeypatch: pytest.MonkeyPatch, out: Path, test: Path, margins: dict[str, list[float]], **changes: Any
 ) -> Any:
-    monkeypatch.setattr(reward_accuracy, "_margins", lambda path, labels, *_: dict.fromkeys(labels, margins[path.name]))
+    rewards = {name: [reward for margin in found for reward in (margin, 0.0)] for name, found in margins.items()}
+    monkeypatch.setattr(reward_accuracy, "_scores", lambda path, labels, *_: dict.fromkeys(labels, rewards[path.name]))
     given = GIVEN | {"runs": RUNS, "baseline": None} | changes
     reward_accuracy.run(out, tests={"harmless": test}, **given)
     return json.loads((out / "reward_model.json").read_text())
@@ -45,6 +54,20 @@ def test_runs_are_averaged_pair_by_pair_and_their_rewards_make_an_ensemble(
     assert found["ensemble_harmless"]["value"] == pytest.approx((6 + 1 + 0.5 + 1 + 0.5 + 2) / 12)
     assert found["accuracy_harmless"]["n"] == 12
     assert set(found) == {"accuracy_harmless", "ensemble_harmless"}
+
+
+def test_the_one_reward_is_made_as_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, test_set: Path) -> None:
+    """The lower of both rewards: b's is 0 with either, so a pair counts as a better only where both say so."""
+    found = accuracies(monkeypatch, tmp_path, test_set, {"one": RIGHT, "other": MIXED}, combine=lowest)
+    # of the even pairs, a better, both agree on 0, 2 and 4, and 10 is a tie; odd ones are right by RIGHT alone
+    assert found["ensemble_harmless"]["value"] == pytest.approx((3 + 0.5 + 6) / 12)
+
+
+def test_a_reward_that_is_no_number_names_its_run_and_reply(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, test_set: Path
+) -> None:
+    with pytest.raises(ValueError, match="reward model '1': gives reply 4 the score nan"):
+        accuracies(monkeypatch, tmp_path, test_set, {"one": RIGHT, "other": [1.0, 1.0, float("nan"), *RIGHT[3:]]})
 
 
 def test_one_run_is_no_ensemble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, test_set: Path) -> None:
