@@ -26,6 +26,8 @@ def run(
     *,
     policy: CausalLM,
     reward_model: RewardModel,
+    ensemble: dict[str, RewardModel],
+    combine: Callable[..., Any],
     heldout: RewardModel | None,
     prompts: PromptRows,
     iterations: int,
@@ -69,7 +71,8 @@ def run(
     Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all. `adapter` says what of the policy learns
     beside its value head, `base_dtype` is the number format of what does not. A prompt that leaves the policy no room
     for `max_new_tokens` loses its first turns, and one whose last turn leaves none is left out; `counts.json` says how
-    many. `estimator` makes PPO, RLOO or GRPO of it. Scores of `heldout` are logged and may `stop` a run. Raises
+    many. `ensemble` are further reward models by name, whose scores `combine` makes one with those of the `first`.
+    `estimator` makes PPO, RLOO or GRPO of it. Scores of `heldout` are logged and may `stop` a run. Raises
     ValueError where no prompt is left.
     """
     from cai_lightning.learning.alarms import Alarms
@@ -101,7 +104,9 @@ def run(
             return token_logprobs(roles.reference, packed, targets, temperature=temperature)
 
     read = partial(_scorer, precision=precision, rows=forward_rows)
-    score = read(roles.judge, roles.judge_tokenizer, roles.judge_adapters)
+    members = {"first": (roles.judge, roles.judge_tokenizer, roles.judge_adapters)}
+    members |= {name: load_judge(folder, dtype=base_dtype) for name, folder in ensemble.items()}
+    score = _combined({name: read(*member) for name, member in members.items()}, combine)
     other = None if heldout is None else read(*load_judge(heldout, dtype=base_dtype))
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
@@ -190,6 +195,18 @@ def _scorer(model: Any, tokenizer: Any, adapters: list[str], *, precision: str, 
         with only(model.model, adapters), torch.inference_mode(), autocast(precision):
             found: list[float] = model.score_replies(tokenizer, dialogues, replies, batch_size=rows)
             return found
+
+    return score
+
+
+def _combined(scorers: Mapping[str, Scorer], combine: Callable[..., Any]) -> Scorer:
+    """What scores replies by all of several reward models."""
+    from cai_lightning.models.reward_ensemble import combined
+
+    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
+        if len(scorers) == 1:
+            return next(iter(scorers.values()))(dialogues, replies)
+        return combined({name: scorer(dialogues, replies) for name, scorer in scorers.items()}, combine)
 
     return score
 

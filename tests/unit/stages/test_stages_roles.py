@@ -10,6 +10,7 @@ import torch
 
 from cai_lightning.learning.advantages import FixedKL, generalised
 from cai_lightning.learning.alarms import Thresholds
+from cai_lightning.learning.combining import mean
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.held_out import never
 from cai_lightning.learning.optim import adamw, constant
@@ -145,6 +146,8 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, sam
         out,
         policy=policy,
         reward_model=judge,
+        ensemble={},
+        combine=mean,
         prompts=prompts,
         iterations=2,
         rollouts=4,
