@@ -3,9 +3,9 @@ from functools import partial
 import pytest
 import torch
 
-from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, generalised
+from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, generalised, group_normalised, leave_one_out
 from cai_lightning.learning.fit import fit
-from cai_lightning.learning.policy_losses import by_token
+from cai_lightning.learning.policy_losses import by_length, by_reply, by_token
 from cai_lightning.learning.ppo import PPOModule
 from cai_lightning.learning.rollout_loader import RolloutLoader, Rollouts, select
 from cai_lightning.learning.rollouts import Collector, RolloutPrompt, draw
@@ -354,3 +354,75 @@ def test_padded_rows_draw_the_same_replies_and_learn_the_same(ppo, trainer):
     for one, other in zip(ends[0][0], ends[1][0], strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     assert (ends[0][1] - ends[1][1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("estimator", "learned"),
+    [
+        (leave_one_out, {"weigh": partial(by_length, length=1)}),
+        (partial(group_normalised, scaled=True), {"weigh": by_reply, "kl_loss_coef": 0.01}),
+        (partial(group_normalised, scaled=False), {"entropy_coef": 0.001}),
+    ],
+)
+def test_other_estimators_solve_the_bandit_without_values(ppo, trainer, tokenizer, estimator, learned):
+    module, collect, loader = ppo(samples=8, estimator=estimator, learned={"vf_coef": 0.0, **learned})
+    fit(module, loader, epochs=20, **trainer)
+    assert p_first_letter(module.policy, tokenizer, "a") > 0.85
+    assert module.value_head.weight.abs().max() == 0
+    assert collect.history[-1]["objective/scores"] > 0.85
+
+
+def test_a_kl_loss_keeps_the_policy_near_its_reference(ppo, trainer):
+    ends = []
+    for coef in (0.0, 3.0):
+        learned = {"vf_coef": 0.0, "kl_loss_coef": coef}
+        module, collect, loader = ppo(samples=8, estimator=leave_one_out, learned=learned)
+        fit(module, loader, epochs=8, **trainer)
+        ends.append(collect.history[-1]["objective/kl_k3"])
+    assert ends[1] < 0.2 * ends[0]
+
+
+def test_an_entropy_bonus_keeps_replies_varied(ppo, trainer):
+    ends = []
+    for coef in (0.0, 0.5):
+        module, collect, loader = ppo(learned={"entropy_coef": coef})
+        fit(module, loader, epochs=8, **trainer)
+        ends.append(collect.history[-1]["policy/entropy_avg"])
+    assert ends[1] > 2 * ends[0]
+
+
+def test_a_held_out_judge_is_asked_and_not_maximised(ppo, trainer, tokenizer):
+    """It likes another letter than the reward does: its score falls as the reward rises."""
+    module, collect, loader = ppo(heldout=rewards_for("b"))
+    fit(module, loader, epochs=12, **trainer)
+    assert p_first_letter(module.policy, tokenizer, "a") > 0.9
+    scores = [row["heldout/scores"] for row in collect.history]
+    assert scores[-1] < scores[0] and collect.history[-1]["objective/scores"] > 0.9
+
+
+def test_the_ratio_before_the_first_update_is_one_and_remembered(ppo, trainer):
+    module, _, loader = ppo(max_new_tokens=4)
+    fit(module, loader, epochs=2, **trainer)
+    assert 0 <= module.first_ratio_error < 1e-5
+
+
+def test_a_held_out_score_that_is_no_number_names_its_prompt(ppo, trainer):
+    module, _, loader = ppo(heldout=lambda _, replies: [float("nan")] * len(replies))
+    with pytest.raises(ValueError, match=r"the held-out reward of a reply to prompt '.' is nan"):
+        fit(module, loader, epochs=1, **trainer)
+
+
+def test_long_replies_can_cost(ppo, trainer):
+    """A reward of 1 a reply less 1 a token beyond the first: the transform sees lengths."""
+    seen = []
+
+    def transform(scores, lengths):
+        seen.append((scores.tolist(), lengths.tolist()))
+        return scores - (lengths - 1)
+
+    module, collect, loader = ppo(max_new_tokens=4, transform=transform, score=lambda _, replies: [1.0] * len(replies))
+    fit(module, loader, epochs=1, **trainer)
+    scores, lengths = seen[0]
+    assert scores == [1.0] * 32 and {1, 4} >= {min(lengths)} and max(lengths) <= 4
+    paid = sum(1 - (length - 1) for length in lengths) / 32
+    assert collect.history[0]["objective/rlhf_reward"] == pytest.approx(paid, abs=1e-5)
