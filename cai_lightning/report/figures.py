@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from cai_lightning.report.style import COLOURS, METRICS, Look, label, looks, ordered
+from cai_lightning.report.style import COLOURS, METRICS, Look, began_with, label, looks, ordered
 
 LIGHT = {role: pair[0] for role, pair in COLOURS.items()}
 INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "paper"))
@@ -164,17 +164,18 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 
 
 def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
-    """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0.
+    """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons.
 
-    A few runs are named at their ends, their colour is the criterion's; many have the looks of their players.
+    SL-CAI stands at 0 samples of the runs that begin with it. A few runs are named at their ends, their colour is the
+    criterion's; many have the looks of their players.
     """
     runs = by_run(variant)
-    start = variant["players"].get("sl_cai")
     look = looks(list(ordered(variant["players"])))
     many = len(runs) > RUNS
     ends = []
     for metric, (colour, marker, word) in CRITERIA.items():
         for run, snapshots in runs.items():
+            start = variant["players"].get(began_with(run))
             points = [(0, start[metric])] if start else []
             points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
             own = look.get(run, Look(colour, marker)) if many else Look(colour, marker)

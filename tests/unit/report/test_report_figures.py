@@ -77,6 +77,17 @@ def test_snapshots_of_different_runs_make_different_lines() -> None:
     }
 
 
+def test_lines_of_rl_begin_with_sl_cai_where_the_run_did() -> None:
+    given = variant()
+    given["players"]["sl_cai"] = given["players"]["ppo"]
+    given["frontier"] = None
+    for run in ("ppo_cot [a]", "rlhf_hh", "rlhf_helpful"):
+        given["curve"] += [snapshot | {"run": run} for snapshot in given["curve"][:2]]
+    (axes,) = figures.figures(given, None)["elo"].axes
+    lines = [list(line.get_xdata()) for line in axes.lines]
+    assert sorted(lines) == sorted(2 * [[0, 64, 128], [0, 64, 128], [64, 128], [64, 128]])
+
+
 def texts(drawn: Any) -> list[str]:
     return [text.get_text() for legend in drawn.legends for text in (legend.get_title(), *legend.get_texts())]
 
