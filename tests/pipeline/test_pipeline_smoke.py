@@ -158,8 +158,9 @@ def test_revisions_against_first_replies_are_one_more_source_of_pairs(first: Pat
 
 def test_baselines_stand_beside_rl_cai(first: Path, tmp_path: Path) -> None:
     fewer = ("data.harmless_comparisons.0.count=16", "data.helpful_rl=[${data.rl.1}]")
+    same = ("stages.ppo.iterations=2", "stages.ppo.snapshots=[1]")
     never = "stages.harmless_annotations.annotator.flip=0"
-    run, rows = example(first, tmp_path / "outputs", "baselines", *fewer, never)
+    run, rows = example(first, tmp_path / "outputs", "baselines", *fewer, *same, never)
     assert built(run) & set(facts(first)["keys"]) == {"ratings"}
     folder = tmp_path / "outputs"
     summary = json.loads((folder / "latest" / "summary.json").read_text())
