@@ -99,7 +99,8 @@ def chart(rows: Sequence[Found], path: Path) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    from cai_lightning.report.figures import INK, LIGHT, MUTED, STYLE
+    from cai_lightning.report.figures import INK, MUTED, STYLE
+    from cai_lightning.report.marks import LIGHT
 
     with rc_context(STYLE | {"svg.hashsalt": "cai"}):
         figure = Figure(figsize=(8, 1 + 0.28 * len(rows)), layout="constrained", facecolor="white")

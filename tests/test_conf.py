@@ -24,6 +24,7 @@ LOCAL = [f"model.path={PACKAGE / 'microworld' / 'weights'}", "data.root={files}"
 NEEDS: dict[str, list[str]] = {
     "hh_files": LOCAL,
     "hh_chat": LOCAL,
+    "hh_files_baselines": LOCAL,
     "hh_reward": LOCAL[1:],
     "paper_faithful": LOCAL[1:],
     "public_evals": LOCAL[1:],
@@ -34,7 +35,12 @@ NEEDS: dict[str, list[str]] = {
     "kto_ratings": [f"data.rating_file={Path(__file__)}"],
 }
 # an experiment that stands on top of another
-UNDER = {"public_evals": "qwen2_0_5b", "safety_sets": "qwen2_0_5b", "kto_ratings": "kto"}
+UNDER = {
+    "public_evals": "qwen2_0_5b",
+    "safety_sets": "qwen2_0_5b",
+    "hh_baselines": "qwen2_0_5b",
+    "kto_ratings": "kto",
+}
 # GiB of one GPU that a preset is for; libraries take some beside what a plan counts
 ROOM = {
     "qwen2_0_5b": 16,
@@ -72,6 +78,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evals, prompts = root / "anthropic_cai" / "evals", root / "anthropic_cai" / "prompts"
     empty = [evals / f"{name}.jsonl" for name in ("438HHHEvaluations", "HarmfulVsEthical", "HarmfulnessClassification")]
     empty += [root / "hh-rlhf" / f"harmless-base.{split}.jsonl.gz" for split in ("train", "test")]
+    empty.append(root / "hh-rlhf" / "helpful-base.train.jsonl.gz")
     for path in (*empty, root / "anthropic_cai" / "samples" / "MODEL.jsonl", prompts / "none"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

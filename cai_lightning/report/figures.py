@@ -1,4 +1,4 @@
-"""The four figures, drawn once: as PNG for papers, as SVG whose colours follow the page's."""
+"""The figures, drawn once: as PNG for papers, as SVG whose colours follow the page's."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
+from cai_lightning.report.lines import RUNS, SPAN, by_run, draw_elo, draw_evasive
+from cai_lightning.report.marks import LIGHT, NAMED, bounds, legend, name_points
 from cai_lightning.report.style import COLOURS, METRICS, Look, label, looks, ordered
 
-LIGHT = {role: pair[0] for role, pair in COLOURS.items()}
 INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "paper"))
 WIDTH, HEIGHT = 5.2, 3.9  # inches
 DPI = 150
-NAMED = 8  # players that are named beside their points; more stand in a legend
-RUNS = 3  # lines of training that are named at their ends; more stand in a legend
-SPAN = 50  # Elo that both axes show at least on either side of the anchor
 CHI2 = -2 * math.log(0.05)  # squared radius that holds 95 % of a standard normal in the plane
 RATES = ("harmful_rate", "evasive_rate", "benign_refusal_rate", "over_refusal_rate", "helpfulness")
-CRITERIA = {"harmless_elo": ("vermilion", "^", "harmless"), "helpful_elo": ("blue", "o", "helpful")}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cai",
@@ -53,7 +49,7 @@ STYLE = {
 
 
 def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> dict[str, Figure]:
-    """The figures for which there are data, by name: frontier, elo, rates, calibration.
+    """The figures for which there are data, by name: frontier, elo, evasive (of several runs), rates, calibration.
 
     `variant` is one of `ratings()["variants"]`, `calibration` what `calibrate()` returns.
     """
@@ -62,16 +58,19 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         wanted["frontier"] = lambda axes: draw_frontier(axes, variant)
     if variant["curve"]:
         wanted["elo"] = lambda axes: draw_elo(axes, variant)
+    if len(by_run(variant)) > 1 and any(one["evasive_rate"]["value"] is not None for one in variant["curve"]):
+        wanted["evasive"] = lambda axes: draw_evasive(axes, variant)
     if any(player[rate]["value"] is not None for player in variant["players"].values() for rate in RATES):
         wanted["rates"] = lambda axes: draw_rates(axes, variant["players"])
     if calibration and calibration["bins"]:
         wanted["calibration"] = lambda axes: draw_calibration(axes, calibration)
     players = len(variant["players"])
-    legend, runs = 0.19 * players, len(by_run(variant))
+    listed, runs = 0.19 * players, len(by_run(variant))
     tall = {
-        "frontier": HEIGHT + (legend if players > NAMED else 0),
+        "frontier": HEIGHT + (listed if players > NAMED else 0),
         "elo": HEIGHT + (0.19 * runs if runs > RUNS else 0),
-        "rates": max(HEIGHT, 0.12 * len(RATES) * players) + legend / (1 if players > NAMED else 2),
+        "evasive": HEIGHT + 0.1 * runs,
+        "rates": max(HEIGHT, 0.12 * len(RATES) * players) + listed / (1 if players > NAMED else 2),
     }
     return {name: _figure(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
 
@@ -107,33 +106,9 @@ def draw_frontier(axes: Axes, variant: Mapping[str, Any]) -> None:
     axes.update_datalim([(-SPAN, -SPAN), (SPAN, SPAN)])
     axes.autoscale_view()
     if len(placed) > NAMED:
-        _legend(axes, {name: look[name] for name in placed})
+        legend(axes, {name: look[name] for name in placed})
     else:
-        _name_points(axes, [(label(name), point, INK) for name, point in placed.items()])
-
-
-def _legend(axes: Axes, look: Mapping[str, Look]) -> None:
-    """The players' markers below the axes, and where colours repeat a line that says so."""
-    points = [
-        Line2D([], [], color=LIGHT[one.colour], marker=one.marker, linestyle="", label=label(name))
-        for name, one in look.items()
-    ]
-    repeat = len({one.colour for one in look.values()}) < len(look)
-    title = "Colours repeat: a player is colour and marker together" if repeat else None
-    columns = 1 if len(look) > NAMED else 2
-    figure = axes.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    figure.legend(handles=points, loc="outside lower left", ncols=columns, fontsize=8, title=title, title_fontsize=8)
-
-
-def _name_points(axes: Axes, placed: Sequence[tuple[str, tuple[float, float], str]]) -> None:
-    """Writes (text, point, colour) beside the points, from below upwards, never closer than a line to the last one."""
-    per_point = axes.figure.dpi / 72
-    last = -math.inf
-    for text, point, colour in sorted(placed, key=lambda item: item[1][1]):
-        height = axes.transData.transform(point)[1] / per_point
-        last = max(height - 3, last + 12)
-        axes.annotate(text, point, (10, last - height), textcoords="offset points", color=colour, zorder=5)
+        name_points(axes, [(label(name), point, INK) for name, point in placed.items()])
 
 
 def _trajectory(axes: Axes, variant: Mapping[str, Any], look: Mapping[str, Look]) -> None:
@@ -141,14 +116,6 @@ def _trajectory(axes: Axes, variant: Mapping[str, Any], look: Mapping[str, Look]
         if points := [point for snapshot in snapshots if (point := _point(snapshot))]:
             colour = LIGHT[look[run].colour if run in look else "vermilion"]
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, alpha=0.45, zorder=1)
-
-
-def by_run(variant: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """The snapshots of each run in training order; a sweep has a run a point."""
-    runs: dict[str, list[Mapping[str, Any]]] = {}
-    for snapshot in variant["curve"]:
-        runs.setdefault(snapshot["run"], []).append(snapshot)
-    return runs
 
 
 def _point(player: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -163,57 +130,6 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
     return Ellipse(shape["mean"], width, height, angle=angle, facecolor=colour, alpha=0.16, linewidth=0, zorder=1)
 
 
-def draw_elo(axes: Axes, variant: Mapping[str, Any]) -> None:
-    """Elo of the snapshots over RL samples under both criteria, with pointwise 95 % ribbons; SL-CAI stands at 0.
-
-    A few runs are named at their ends, their colour is the criterion's; many have the looks of their players.
-    """
-    runs = by_run(variant)
-    start = variant["players"].get("sl_cai")
-    look = looks(list(ordered(variant["players"])))
-    many = len(runs) > RUNS
-    ends = []
-    for metric, (colour, marker, word) in CRITERIA.items():
-        for run, snapshots in runs.items():
-            points = [(0, start[metric])] if start else []
-            points += [(snapshot["sequences"], snapshot[metric]) for snapshot in snapshots]
-            own = look.get(run, Look(colour, marker)) if many else Look(colour, marker)
-            if end := _draw_run(axes, points, own, dashed=many and word == "helpful", ribbon=0.14 / len(runs)):
-                setting = run.partition("[")[2].rstrip("]") if len(runs) > 1 else ""
-                ends.append((f"{word} {setting}".strip(), end, LIGHT[colour]))
-    axes.set_xlabel("RL samples")
-    axes.set_ylabel("Elo against the anchor" + (", helpful dashed" if many else ""))
-    axes.update_datalim([(0, -SPAN), (0, SPAN)])
-    axes.autoscale_view()
-    axes.margins(x=0.02)
-    if many:
-        _legend(axes, {run: look[run] for run in runs if run in look})
-        return
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right + (0.17 if len(runs) < 2 else 0.34) * (right - left))
-    _name_points(axes, ends)
-
-
-def _draw_run(
-    axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], look: Look, *, dashed: bool, ribbon: float
-) -> tuple[float, float] | None:
-    """One line with its ribbon; where it ends."""
-    known = [(x, *_bounds(figure)) for x, figure in points if figure["value"] is not None]
-    if not known:
-        return None
-    at, value, low, high = zip(*known, strict=True)
-    colour, line = LIGHT[look.colour], "--" if dashed else "-"
-    axes.fill_between(at, low, high, color=colour, alpha=ribbon, linewidth=0)
-    axes.plot(at, value, color=colour, marker=look.marker, markersize=5, linewidth=1.6, linestyle=line)
-    return at[-1], value[-1]
-
-
-def _bounds(figure: Mapping[str, Any]) -> tuple[float, float, float]:
-    value = figure["value"]
-    low, high = figure["low"], figure["high"]
-    return value, value if low is None else low, value if high is None else high
-
-
 def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
     """Rates of each player in per cent, as its marker on a bar, with 95 % intervals; helpfulness comes last."""
     players = ordered(players)
@@ -221,9 +137,7 @@ def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
     look = looks(list(players))
     height = 0.8 / len(players)
     for k, (name, player) in enumerate(players.items()):
-        known = [
-            (place, _bounds(player[rate])) for place, rate in enumerate(rates) if player[rate]["value"] is not None
-        ]
+        known = [(place, bounds(player[rate])) for place, rate in enumerate(rates) if player[rate]["value"] is not None]
         if not known:
             continue
         y = [place - 0.4 + (k + 0.5) * height for place, _ in known]
@@ -238,7 +152,7 @@ def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("per cent of replies (helpfulness: mean share of right parts)")
     axes.grid(False, axis="y")
-    _legend(axes, look)
+    legend(axes, look)
 
 
 def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:

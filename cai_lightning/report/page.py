@@ -18,6 +18,7 @@ CAPTIONS = {
     "frontier": "Helpfulness against harmlessness. Ellipses hold 95 % of the resamples, small dots are seeds, "
     "the dashed line joins the players that no other one dominates.",
     "elo": "Elo over RL samples under both criteria, with pointwise 95 % ribbons.",
+    "evasive": "Replies to red-team prompts that evade, over RL samples, with pointwise 95 % ribbons.",
     "rates": "What the judge found on held-out prompts, with 95 % intervals.",
     "calibration": "Feedback labels against known truth in ten bins of equal size, with 95 % Wilson bars.",
 }

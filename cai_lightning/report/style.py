@@ -7,16 +7,20 @@ and where there are more players than colours, colour and marker together tell t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 Player = TypeVar("Player")
 
 NAMES = {
     "helpful_only": "Helpful only",
+    "rlhf_helpful": "Helpful RLHF",
+    "rlhf_hh": "HH RLHF",
     "sl_cai": "SL-CAI",
     "dpo": "DPO-CAI",
     "kto": "KTO-CAI",
     "ppo": "RL-CAI (PPO)",
+    "ppo_cot": "RL-CAI (PPO, CoT)",
 }
 METRICS = {
     "harmless_elo": "Harmless Elo",
@@ -62,6 +66,9 @@ _KNOWN = {
     "sl_cai": Look("orange", "s"),
     "dpo": Look("blue", "D"),
     "ppo": Look("vermilion", "^"),
+    "rlhf_helpful": Look("green", "v"),
+    "rlhf_hh": Look("purple", "P"),
+    "ppo_cot": Look("sky", "X"),
 }
 _COLOURS = ("green", "purple", "sky", "olive", "indigo", "brown", "wine", "teal")
 _MARKERS = ("v", "P", "X", "<", "*", ">", "p")  # no common divisor with the colours: all pairs come before one repeats
@@ -83,9 +90,10 @@ SHAPES = {
 
 def looks(players: Sequence[str]) -> dict[str, Look]:
     """A look for each player: known ones keep theirs, others take the spare colours and markers in turn."""
-    others = [name for name in players if name not in _KNOWN]
-    spare = {name: Look(_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]) for k, name in enumerate(others)}
-    return {name: _KNOWN.get(name) or spare[name] for name in players}
+    taken = {_KNOWN[name] for name in players if name in _KNOWN}
+    every = (Look(_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]) for k in count())
+    spare = (look for look in every if look not in taken)
+    return {name: _KNOWN.get(name) or next(spare) for name in players}
 
 
 def mark(look: Look) -> str:
@@ -112,6 +120,11 @@ def label(player: str) -> str:
     base = _base(player)
     rest = player.removeprefix(base)
     return f"{NAMES[base]} {rest.strip()}".rstrip() if base in NAMES else player
+
+
+def began_with(run: str) -> str | None:
+    """The player that a run of RL started from; None for RLHF, whose pretrained model need not be a player."""
+    return None if _base(run) in ("rlhf_helpful", "rlhf_hh") else "sl_cai"
 
 
 def _base(player: str) -> str:

@@ -128,10 +128,10 @@ def test_replicates_end_in_one_joint_summary_over_seeds(first: Path, tmp_path: P
     assert built(json.loads((sweep / "0" / "run.json").read_text())) == set()
 
 
-def example(first: Path, outputs: Path, name: str) -> Any:
+def example(first: Path, outputs: Path, name: str, *extra: str) -> Any:
     """The facts of an example experiment of smoke size, in a copy of the store, and a reader of its rows."""
     shutil.copytree(first / "store", outputs / "store")
-    cai(outputs, f"experiment=[smoke,{name}]")
+    cai(outputs, f"experiment=[smoke,{name}]", *extra)
     run = facts(outputs)
     return run, lambda slot, record: read_rows(outputs / "store" / run["keys"][slot], record)
 
@@ -154,6 +154,28 @@ def test_revisions_against_first_replies_are_one_more_source_of_pairs(first: Pat
     assert sum(counts[name] for name in ("kept", "too_long", "identical", "weightless")) == sum(
         len(rows(slot, Label)) for slot in sources
     )
+
+
+def test_baselines_stand_beside_rl_cai(first: Path, tmp_path: Path) -> None:
+    fewer = ("data.harmless_comparisons.0.count=16", "data.helpful_rl=[${data.rl.1}]")
+    same = ("stages.ppo.iterations=2", "stages.ppo.snapshots=[1]")
+    never = "stages.harmless_annotations.annotator.flip=0"
+    run, rows = example(first, tmp_path / "outputs", "baselines", *fewer, *same, never)
+    assert built(run) & set(facts(first)["keys"]) == {"ratings"}
+    folder = tmp_path / "outputs"
+    summary = json.loads((folder / "latest" / "summary.json").read_text())
+    trained = {"rlhf_helpful", "rlhf_hh", "ppo", "ppo_cot"}
+    assert set(summary["players"]) == trained | {"helpful_only", "sl_cai", "dpo"}
+    curve = json.loads((folder / "store" / run["keys"]["ratings"] / "ratings.json").read_text())["variants"][""][
+        "curve"
+    ]
+    assert {(one["run"], one["sequences"]) for one in curve} == {(name, 16) for name in trained}
+    thoughts = rows("labels_cot", Label)
+    assert [row.id for row in thoughts] == [row.id for row in rows("labels", Label)]
+    assert all(len(row.thoughts) == 2 and 0.4 <= row.p_a <= 0.6 for row in thoughts)
+    apology = "sorry , i can not answer that ."
+    labels = [row for row in rows("harmless_annotations", Label) if apology in (row.a, row.b)]
+    assert labels and all(row.p_a == float(row.a == apology) for row in labels)
 
 
 def test_two_feedback_models_make_one_label(first: Path, tmp_path: Path) -> None:

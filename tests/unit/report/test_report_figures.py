@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cai_lightning.report import figures
+from cai_lightning.report import figures, lines, marks
 
 METRICS = ("harmful_rate", "evasive_rate", "helpfulness", "benign_refusal_rate", "over_refusal_rate")
 
@@ -57,7 +57,7 @@ def test_svg_takes_the_page_s_colours_and_has_no_address() -> None:
     drawn = figures.svg(figures.figures(variant(), None)["frontier"], "frontier")
     assert drawn.startswith("<svg") and "http" not in drawn
     assert "var(--vermilion)" in drawn and "var(--ink)" in drawn
-    assert not any(light in drawn for light in figures.LIGHT.values())
+    assert not any(light in drawn for light in marks.LIGHT.values())
 
 
 def test_ellipse_holds_95_percent_of_its_normal() -> None:
@@ -70,11 +70,33 @@ def test_ellipse_holds_95_percent_of_its_normal() -> None:
 
 def test_snapshots_of_different_runs_make_different_lines() -> None:
     curve = [{"run": run, "sequences": at} for at in (64, 128) for run in ("ppo [kl=1]", "ppo [kl=2]")]
-    found = figures.by_run({"curve": curve})
+    found = lines.by_run({"curve": curve})
     assert {run: [snapshot["sequences"] for snapshot in snapshots] for run, snapshots in found.items()} == {
         "ppo [kl=1]": [64, 128],
         "ppo [kl=2]": [64, 128],
     }
+
+
+def several_runs() -> dict[str, Any]:
+    """Snapshots at 64 and 128 samples of one run that began with SL-CAI, of another, and of two that did not."""
+    given = variant() | {"frontier": None}
+    given["players"]["sl_cai"] = given["players"]["ppo"]
+    for run in ("ppo_cot [a]", "rlhf_hh", "rlhf_helpful"):
+        given["curve"] += [snapshot | {"run": run} for snapshot in given["curve"][:2]]
+    return given
+
+
+@pytest.mark.parametrize(("name", "metrics"), [("elo", 2), ("evasive", 1)])
+def test_lines_of_rl_begin_with_sl_cai_where_the_run_did(name: str, metrics: int) -> None:
+    (axes,) = figures.figures(several_runs(), None)[name].axes
+    drawn = sorted(list(line.get_xdata()) for line in axes.lines)
+    assert drawn == sorted(metrics * [[0, 64, 128], [0, 64, 128], [64, 128], [64, 128]])
+
+
+def test_evasion_is_drawn_in_per_cent_with_every_run_in_the_legend() -> None:
+    drawn = figures.figures(several_runs(), None)["evasive"]
+    assert {float(y) for line in drawn.axes[0].lines for y in line.get_ydata()} == {50.0}
+    assert texts(drawn)[1:] == ["RL-CAI (PPO)", "RL-CAI (PPO, CoT) [a]", "HH RLHF", "Helpful RLHF"]
 
 
 def texts(drawn: Any) -> list[str]:

@@ -190,10 +190,12 @@ def test_numbers_for_readers(metric: str, value: float | None, shown: str) -> No
 
 
 def test_players_look_different_and_keep_their_looks() -> None:
-    names = ["helpful_only", "sl_cai", "dpo", "ppo", "dpo_hh", "ppo_hh", *map(str, range(30))]
+    known = ["helpful_only", "rlhf_helpful", "rlhf_hh", "sl_cai", "dpo", "ppo", "ppo_cot"]
+    names = [*known, "dpo_hh", "ppo_hh", *map(str, range(30))]
     chosen = looks(names)
     assert len(set(chosen.values())) == len(names)
     assert looks(["ppo", "another"])["ppo"] == chosen["ppo"]
+    assert all(looks(["another", name, "more"])[name] == chosen[name] for name in known)
     assert {look.colour for look in chosen.values()} <= set(COLOURS)
     assert len({mark(look) for look in chosen.values()}) == len(names)  # on the page as well
     assert {look.marker for look in chosen.values()} <= {"o", *SHAPES}
@@ -209,9 +211,12 @@ def test_variants_and_snapshots_keep_the_name_and_place_of_their_kind() -> None:
     assert label("ppo [kl_coef=0.2]") == "RL-CAI (PPO) [kl_coef=0.2]"
     assert label("ppo [kl_coef=0.2]@64") == "RL-CAI (PPO) [kl_coef=0.2]@64"
     assert label("sl_cai@8") == "SL-CAI @8"
+    assert label("rlhf_hh [punish_evasion=true]@256") == "HH RLHF [punish_evasion=true]@256"
+    assert [label(name) for name in ("rlhf_helpful", "ppo_cot")] == ["Helpful RLHF", "RL-CAI (PPO, CoT)"]
     assert [label(name) for name in ("someone", "a@b [c]", "ppo_hh")] == ["someone", "a@b [c]", "ppo_hh"]
-    names = ["other", "ppo [a]", "dpo [b]", "dpo [a]", "helpful_only"]
-    assert list(ordered(dict.fromkeys(names))) == ["helpful_only", "dpo [b]", "dpo [a]", "ppo [a]", "other"]
+    names = ["other", "ppo_cot", "ppo [a]", "dpo [b]", "dpo [a]", "rlhf_hh", "helpful_only"]
+    shown = ["helpful_only", "rlhf_hh", "dpo [b]", "dpo [a]", "ppo [a]", "ppo_cot", "other"]
+    assert list(ordered(dict.fromkeys(names))) == shown
 
 
 def luminance(colour: str) -> float:
