@@ -1,8 +1,9 @@
-# make demo: install into .venv and run the main job. make test: install, lint, types, all tests.
+# make demo: install into .venv and run the main job. make test: install, lint, types, all tests, WORKERS files at once.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
 
@@ -21,7 +22,7 @@ demo: $(STAMP)   ## the main job: the whole pipeline in the micro-world, ratings
 
 test: $(STAMP)   ## lint, types, all tests
 	$(MAKE) check
-	$(RUN) $(BIN)/python -m pytest
+	$(RUN) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)  ## lint and types only
 	$(BIN)/ruff format --check .
