@@ -105,6 +105,20 @@ def test_a_sweep_builds_only_what_it_changes_and_ends_in_one_joint_summary(first
     assert (outputs / "latest").resolve() == sweep.resolve()
 
 
+@pytest.mark.slow
+def test_jobs_of_a_multirun_may_be_several_processes_each(first: Path, tmp_path: Path) -> None:
+    """PPO in two processes (gloo), two points: the collection is that of one process, so the players are near."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(first / "store", outputs / "store")
+    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.2", "stages.ppo.fit.devices=2")
+    (sweep,) = (outputs / "sweeps").iterdir()
+    for job in ("0", "1"):
+        run = json.loads((sweep / job / "run.json").read_text())
+        assert built(run) == {"ppo", "answers_ppo", "verdicts_ppo", "ratings"}
+    assert len(json.loads((sweep / "summary.json").read_text())["players"]) == 5
+    assert not list((outputs / "store").rglob("*.partial"))
+
+
 def test_experiments_of_different_names_end_in_one_joint_summary(first: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     shutil.copytree(first / "store", outputs / "store")
@@ -233,7 +247,22 @@ def test_a_text_stage_goes_on_at_the_chunk_where_it_was_killed(first: Path, tmp_
     assert before > 0
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward_model", "dpo", "ppo", "answers"])
+@pytest.mark.parametrize(("stage", "longer"), [("ppo", "stages.ppo.iterations=2"), ("dpo", "stages.dpo.fit.epochs=30")])
+def test_a_learning_stage_goes_on_at_its_checkpoint(first: Path, tmp_path: Path, stage: str, longer: str) -> None:
+    """Killed as soon as there is one; a second folder has what nothing stopped."""
+    outputs, whole, always = tmp_path / "outputs", tmp_path / "whole", "runtime.checkpoint_share=1e9"
+    for folder in (outputs, whole):
+        from_stage(first, folder, stage)
+    process = subprocess.Popen(
+        command(outputs, longer, always), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path
+    )
+    kill_when(process, lambda: list((outputs / "store" / stage).glob("*.partial/.work/*.ckpt")))
+    cai(outputs, longer, always)
+    cai(whole, longer)
+    assert contents(outputs / "store") == contents(whole / "store")
+
+
+@pytest.mark.parametrize("stage", ["answers", "ppo"])
 def test_any_other_stage_goes_on_at_that_stage(first: Path, tmp_path: Path, stage: str) -> None:
     outputs = tmp_path / "outputs"
     from_stage(first, outputs, stage)
