@@ -3,7 +3,8 @@
 A finished run is the reference. Then, trial by trial, one stage's result is removed and the same command run again; it
 is killed (SIGKILL) while that stage works, several times, and at last left to end. Half of the instants are uniform
 over the stage, half fall within milliseconds of a change among its checkpoints. Counted are results whose bytes differ,
-runs that failed, files left over, and the time that the stage took over all its lives against one life.
+runs that failed, files left over, and the time that was lost: from the last checkpoint, or the stage's begin where there
+was none, to the kill. Work is one life and what was lost, over one life.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Tally:
     mismatches: int = 0
     failures: int = 0
     leftovers: int = 0
+    seconds: float = 0.0  # of one life, as it is now
     ratios: list[float] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list)  # seconds a kill
 
 
 def main() -> int:
@@ -54,12 +57,13 @@ def main() -> int:
     command = [sys.executable, "-m", "cai_lightning", "run", "runtime.progress=off", *overrides]
     rng, tallies = random.Random(options.seed), {name: Tally() for name in STAGES}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    alone = {name: _one_life(options.outputs, name, command) for name in STAGES}
+    for name, tally in tallies.items():
+        tally.seconds = _one_life(options.outputs, name, command)
     while sum(tally.kills for tally in tallies.values()) < options.kills:
         name = min(STAGES, key=lambda name: tallies[name].kills)
-        _trial(options.outputs, name, command, alone[name], tallies[name], rng, options.each)
+        _trial(options.outputs, name, command, tallies[name], rng, options.each)
         print(f"{name}: {tallies[name]}", flush=True)
-    table = _table(tallies, alone)
+    table = _table(tallies)
     (options.outputs / "kills.md").write_text(table, encoding="utf-8")
     print(table)
     return int(any(tally.mismatches or tally.failures or tally.leftovers for tally in tallies.values()))
@@ -78,33 +82,33 @@ def _one_life(outputs: Path, name: str, command: list[str]) -> float:
     return float(json.loads((_result(outputs, name) / "timing.json").read_text())["seconds"])
 
 
-def _trial(
-    outputs: Path, name: str, command: list[str], alone: float, tally: Tally, rng: random.Random, kills: int
-) -> None:
+def _trial(outputs: Path, name: str, command: list[str], tally: Tally, rng: random.Random, kills: int) -> None:
     result = _result(outputs, name)
     expected = _digests(result)
     rmtree(result)
-    partial, spent = result.with_name(result.name + ".partial"), 0.0
+    partial, lost = result.with_name(result.name + ".partial"), []
     for _ in range(kills):
         by_file = rng.random() < 0.5
-        lived = _killed(command, partial, rng.uniform(0, alone), by_file, rng)
-        if lived is None:  # it had ended before
-            break
-        spent, tally.kills = spent + lived, tally.kills + 1
+        if (found := _killed(command, partial, rng.uniform(0, tally.seconds), by_file, rng)) is None:
+            break  # it had ended before
+        lost.append(found)
     ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    tally.trials += 1
+    tally.trials, tally.kills, tally.lost = tally.trials + 1, tally.kills + len(lost), tally.lost + lost
     if ended.returncode or not result.exists():
         tally.failures += 1
         raise SystemExit(f"{name}: the run that was to go on ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
-    last = json.loads((result / "timing.json").read_text())["seconds"]
+    last = float(json.loads((result / "timing.json").read_text())["seconds"])
     tally.mismatches += _digests(result) != expected
     tally.leftovers += partial.exists() or (result / ".work").exists()
-    tally.ratios.append((spent + last) / alone)
+    if lost:
+        tally.ratios.append(1 + sum(lost) / tally.seconds)
+    else:
+        tally.seconds = last  # other work on the machine comes and goes
 
 
 def _killed(command: list[str], partial: Path, after: float, by_file: bool, rng: random.Random) -> float | None:
     """Runs the command and kills it `after` seconds into the stage, or at the next change of its checkpoints then; the
-    seconds that the stage had. None where it ended first.
+    seconds of work that are lost. None where it ended first.
     """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     seen = _state(partial)
@@ -122,7 +126,8 @@ def _killed(command: list[str], partial: Path, after: float, by_file: bool, rng:
         return None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return lived if partial.exists() else None
+    kept = [time.time() - path.stat().st_mtime for path in (partial / ".work").glob("*.ckpt")]
+    return min([lived, *kept]) if partial.exists() else None
 
 
 def _opened(partial: Path, process: subprocess.Popen[bytes]) -> bool:
@@ -161,18 +166,30 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _table(tallies: dict[str, Tally], alone: dict[str, float]) -> str:
-    columns = ("stage", "one life", "trials", "kills", "results that differ", "runs that failed", "files left", "time")
+def _table(tallies: dict[str, Tally]) -> str:
+    columns = (
+        "stage",
+        "one life",
+        "lost a kill, median (most)",
+        "work",
+        "trials",
+        "kills",
+        "results that differ",
+        "runs that failed",
+        "files left",
+    )
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    nothing = [float("nan")]
     for name, tally in tallies.items():
-        ratios = tally.ratios or [float("nan")]
+        ratios, lost = tally.ratios or nothing, tally.lost or nothing
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})"
         counts = (tally.trials, tally.kills, tally.mismatches, tally.failures, tally.leftovers)
-        rows.append(f"| {name} | {alone[name]:.0f} s | {' | '.join(map(str, counts))} | {ratio} |")
-    kills, trials = (sum(getattr(tally, what) for tally in tallies.values()) for what in ("kills", "trials"))
-    bad = [sum(getattr(tally, what) for tally in tallies.values()) for what in ("mismatches", "failures", "leftovers")]
-    every = [ratio for tally in tallies.values() for ratio in tally.ratios] or [float("nan")]
-    rows.append(f"| all | | {trials} | {kills} | {' | '.join(map(str, bad))} | {statistics.median(every):.2f} |")
+        seconds = f"{tally.seconds:.0f} s | {statistics.median(lost):.1f} s ({max(lost):.1f})"
+        rows.append(f"| {name} | {seconds} | {ratio} | {' | '.join(map(str, counts))} |")
+    names = ("trials", "kills", "mismatches", "failures", "leftovers")
+    sums = [str(sum(getattr(tally, name) for tally in tallies.values())) for name in names]
+    every = [ratio for tally in tallies.values() for ratio in tally.ratios] or nothing
+    rows.append(f"| all | | | {statistics.median(every):.2f} | {' | '.join(sums)} |")
     return "\n".join(rows) + "\n"
 
 
