@@ -3,8 +3,8 @@
 A finished run is the reference. Then, trial by trial, one stage's result is removed and the same command run again; it
 is killed (SIGKILL) while that stage works, several times, and at last left to end. Half of the instants are uniform
 over the stage, half fall within milliseconds of a change among its checkpoints. Counted are results whose bytes differ,
-runs that failed, files left over, and the time that was lost: from the last checkpoint, or the stage's begin where there
-was none, to the kill. Work is one life and what was lost, over one life.
+runs that failed, files left over, and the time that was lost: from the last checkpoint, or from the stage's begin where
+there was none, to the kill. Work is one life and what was lost, over one life.
 """
 
 from __future__ import annotations
