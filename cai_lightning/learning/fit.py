@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from cai_lightning.learning.checkpoint_files import WholeFiles
 from cai_lightning.learning.checkpoints import Checkpoints
+from cai_lightning.learning.compiling import compiled
 from cai_lightning.learning.guards import FiniteGuard, StepSeed
 from cai_lightning.learning.precision import Products, warn_if_slow
 from cai_lightning.learning.precision import products as made_by
@@ -42,6 +43,7 @@ def fit(
     products: Products,
     accumulate: int,
     checkpoint_activations: bool,
+    compile: bool,
     seed: int,
     accelerator: str,
     devices: int,
@@ -55,10 +57,10 @@ def fit(
 
     `data` is a LightningDataModule or a sized iterable of batches, `clip` the largest gradient norm, `products` who
     multiplies in float32 on a CPU. A fit that `checkpoints` has kept goes on from there. With
-    `checkpoint_activations` each layer is computed again in the backward pass: less memory, more time. The result is a
-    function of the weights, the data and `seed` on one kind of machine. With several `devices` this is called once in
-    each process; `accumulate` batches on each of them make a step, and the first has the weights afterwards. Raises
-    ValueError before an update that a non-finite loss or gradient would spoil.
+    `checkpoint_activations` each layer is computed again in the backward pass: less memory, more time; with `compile`
+    layers run compiled. The result is a function of the weights, the data and `seed` on one kind of machine. With
+    several `devices` this is called once in each process; `accumulate` batches on each of them make a step, and the
+    first has the weights afterwards. Raises ValueError before an update that a non-finite loss or gradient would spoil.
     """
     # from_pretrained leaves models in eval mode, and Lightning keeps what it finds: dropout would be off.
     module.train()
@@ -66,7 +68,13 @@ def fit(
     if devices > 1 and "LOCAL_RANK" not in os.environ:
         raise ValueError(f"devices is {devices}, but this is one process: `cai run` starts them, or take devices=1")
     warn_if_slow(precision, accelerator)
-    with _quiet(), _deterministic(), _recomputing(module, checkpoint_activations), made_by(products):
+    with (
+        _quiet(),
+        _deterministic(),
+        _recomputing(module, checkpoint_activations),
+        made_by(products),
+        compiled(module, compile),
+    ):
         kept = [] if checkpoints is None else [checkpoints]
         trainer = Trainer(
             max_epochs=epochs,

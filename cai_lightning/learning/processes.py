@@ -57,7 +57,7 @@ def _shard(module: LightningModule) -> None:
     for name, whole in list(module.named_children()):
         # the copy has the very parameters of the original, until sharding replaces them
         sharded = copy.deepcopy(whole, {id(parameter): parameter for parameter in whole.parameters()})
-        for layer in _layers(sharded):
+        for layer in layers_of(sharded):
             fully_shard(layer, mesh=mesh)
         setattr(module, name, sharded)
     fully_shard(module, mesh=mesh)
@@ -66,7 +66,7 @@ def _shard(module: LightningModule) -> None:
         parameter.data = parameter.data.new_empty(0)  # or every process would hold the whole model once more
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def layers_of(model: nn.Module) -> list[nn.Module]:
     """The layers of the language models inside, as Transformers names what must not be cut."""
     names = {name for part in model.modules() if isinstance(part, PreTrainedModel) for name in part._no_split_modules}
     return [layer for layer in model.modules() if type(layer).__name__ in names]

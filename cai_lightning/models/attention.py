@@ -165,7 +165,11 @@ class _Unsaid(Exception):
     """The model hands its attention something that ours would pass over."""
 
 
-def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: Any) -> tuple[Tensor, Any]:
+def attend_packed(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: Any) -> tuple[Tensor, Any]:
+    """What transformers asks in a layer: the reader's answer where there is one, else its own attention.
+
+    Raises for what a reader would pass over.
+    """
     reader: Reader | None = rest.pop(_READER, None)
     if reader is None:
         result: tuple[Tensor, Any] = sdpa_attention_forward(module, q, k, v, mask, **rest)
@@ -186,5 +190,5 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **rest: 
     return reader(module.layer_idx, q, k, v, scale)[None].to(given), None
 
 
-AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(NAME, attend_packed)
 AttentionMaskInterface.register(NAME, sdpa_mask)

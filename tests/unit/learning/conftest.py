@@ -50,6 +50,7 @@ def trainer():
         "products": "default",
         "accumulate": 1,
         "checkpoint_activations": False,
+        "compile": False,
         "seed": 0,
         "accelerator": "cpu",
         "devices": 1,

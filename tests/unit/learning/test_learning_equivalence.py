@@ -6,13 +6,16 @@ the norm of the difference over that of the step, and by its mean, where one-sid
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 
 import pytest
 import torch
+from transformers import AttentionInterface
 
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.learning.compiling import compiled
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.losses import dpo_loss
 from cai_lightning.learning.optim import constant
@@ -20,6 +23,7 @@ from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_
 from cai_lightning.learning.reward_model import RewardModule
 from cai_lightning.learning.sft import SFTModule
 from cai_lightning.models.adapters import lora
+from cai_lightning.models.attention import NAME, attend_packed
 from cai_lightning.models.causal import save_causal
 from cai_lightning.models.logprobs import branch_logprobs
 from cai_lightning.models.packing import Tree, pack
@@ -70,7 +74,7 @@ def step(llama, tokenizer, trainer, tmp_path):
     save_causal(llama(), tokenizer, tmp_path / "policy", dtype="float32")
     trainer = trainer | {"clip": 1e9}
 
-    def run(kind, *, rows_together=8, route="packed", share=1, live=False, adapter=False, again=False):
+    def run(kind, *, rows_together=8, route="packed", share=1, live=False, adapter=False, **more):
         policy = llama()
         rows = pair_rows(policy)
         if adapter:
@@ -93,7 +97,7 @@ def step(llama, tokenizer, trainer, tmp_path):
             data = PairData(rows, [], share=share, **given)
         trained = [weight for weight in module.parameters() if weight.requires_grad]
         before = torch.cat([weight.detach().flatten().clone() for weight in trained])
-        fit(module, data, epochs=1, **trainer | {"accumulate": accumulate, "checkpoint_activations": again})
+        fit(module, data, epochs=1, **trainer | more | {"accumulate": accumulate})
         return torch.cat([weight.detach().flatten() for weight in trained]) - before
 
     return run
@@ -114,10 +118,26 @@ def test_a_step_is_the_same_however_it_is_cut(step, kind, rows_together):
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "dpo"])
-@pytest.mark.parametrize("way", [{"route": "padded"}, {"share": 0}, {"again": True}])
+@pytest.mark.parametrize("way", [{"route": "padded"}, {"share": 0}, {"checkpoint_activations": True}])
 def test_a_step_is_the_same_however_rows_are_read(step, kind, way):
     """Padded rows, prompts repeated for each reply, activations computed again."""
     check(step(kind, **way), step(kind))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch warns of what its own compiler does
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_a_step_is_the_same_compiled(step):
+    check(step("sft", compile=True), step("sft"))
+
+
+def test_layers_are_compiled_while_a_fit_lasts(llama):
+    policy = llama()
+    for wanted in (True, False):
+        with compiled(policy, wanted):
+            assert [layer._compiled_call_impl is not None for layer in policy.model.layers] == [wanted] * 2
+        assert [layer._compiled_call_impl for layer in policy.model.layers] == [None, None]
+    assert AttentionInterface()[NAME] is attend_packed
 
 
 def test_a_reference_is_the_same_live_and_cached(step, monkeypatch):

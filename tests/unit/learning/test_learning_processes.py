@@ -21,6 +21,7 @@ FIT = {
     "precision": "32-true",
     "products": "default",
     "checkpoint_activations": False,
+    "compile": False,
     "log_every": 1,
 }
 STRATEGIES = {

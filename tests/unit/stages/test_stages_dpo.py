@@ -63,7 +63,7 @@ def learned(out: Path, policy: Path, labels: dict[str, Path], made: Path | None,
     """The logits of the policy that was trained."""
     out.mkdir()
     settings: dict[str, Any] = {"clip": 1.0, "precision": "32-true", "products": "default", "accumulate": 1}
-    settings |= {"checkpoint_activations": False, "log_every": 1, "devices": 1, "strategy": automatic}
+    settings |= {"checkpoint_activations": False, "compile": False, "log_every": 1, "devices": 1, "strategy": automatic}
     dpo.run(
         out,
         policy=policy,

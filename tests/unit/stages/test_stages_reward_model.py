@@ -56,7 +56,7 @@ def learned(out: Path, policy: Path, labels: Path, *, lr: float, **changes: Any)
     """The scores of three replies by the reward model that was written."""
     out.mkdir(parents=True)
     settings: dict[str, Any] = {"clip": 1.0, "precision": "32-true", "products": "default", "accumulate": 1}
-    settings |= {"checkpoint_activations": False, "log_every": 1, "devices": 1, "strategy": automatic}
+    settings |= {"checkpoint_activations": False, "compile": False, "log_every": 1, "devices": 1, "strategy": automatic}
     given: dict[str, Any] = {
         "labels": {"labels": labels},
         "limits": {"labels": None},

@@ -139,6 +139,7 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, sam
         "products": "default",
         "accumulate": 1,
         "checkpoint_activations": False,
+        "compile": False,
         "log_every": 1,
     }
     out.mkdir(parents=True)

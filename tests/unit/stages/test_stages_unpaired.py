@@ -76,7 +76,7 @@ def ratings(tmp_path: Path) -> dict[str, Path]:
 def recipe(labels: dict[str, Path], adapter: Any, *, epochs: int = 8) -> dict[str, Any]:
     """What both stages are given."""
     settings: dict[str, Any] = {"clip": 1.0, "precision": "32-true", "products": "default", "accumulate": 1}
-    settings |= {"checkpoint_activations": False, "log_every": 1, "devices": 1, "strategy": automatic}
+    settings |= {"checkpoint_activations": False, "compile": False, "log_every": 1, "devices": 1, "strategy": automatic}
     return {
         "labels": labels,
         "limits": dict.fromkeys(labels),
