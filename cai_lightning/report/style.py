@@ -15,8 +15,17 @@ NAMES = {
     "helpful_only": "Helpful only",
     "sl_cai": "SL-CAI",
     "dpo": "DPO-CAI",
+    "cdpo": "cDPO",
+    "robust": "Robust DPO",
+    "ipo": "IPO",
+    "hinge": "Hinge",
+    "simpo": "SimPO",
+    "orpo": "ORPO",
     "kto": "KTO-CAI",
     "ppo": "RL-CAI (PPO)",
+    "rloo": "RL-CAI (RLOO)",
+    "grpo": "RL-CAI (GRPO)",
+    "best_of_n": "Best of n",
 }
 METRICS = {
     "harmless_elo": "Harmless Elo",
