@@ -137,8 +137,8 @@ def _choosing(
             mine = rewards[place * n : (place + 1) * n]
             best = mine.index(max(mine))
             origin = provenance(drawn[place * n + best], sampling, policy, cut=prompt.dialogue in backend.cut)
-            worth = {"chosen": mine[best], "mean": sum(mine) / n}
-            yield _Chosen(id=prompt.id, player=player, sequences=None, prompt=prompt, **origin, **worth)
+            who: dict[str, Any] = {"id": prompt.id, "player": player, "sequences": None, "prompt": prompt, **origin}
+            yield _Chosen(**who, chosen=mine[best], mean=sum(mine) / n)
 
     return work
 
