@@ -18,9 +18,18 @@ NAMES = {
     "rlhf_hh": "HH RLHF",
     "sl_cai": "SL-CAI",
     "dpo": "DPO-CAI",
+    "cdpo": "cDPO",
+    "robust": "Robust DPO",
+    "ipo": "IPO",
+    "hinge": "Hinge",
+    "simpo": "SimPO",
+    "orpo": "ORPO",
     "kto": "KTO-CAI",
     "ppo": "RL-CAI (PPO)",
     "ppo_cot": "RL-CAI (PPO, CoT)",
+    "rloo": "RL-CAI (RLOO)",
+    "grpo": "RL-CAI (GRPO)",
+    "best_of_n": "Best of n",
 }
 METRICS = {
     "harmless_elo": "Harmless Elo",
