@@ -100,8 +100,12 @@ class Checkpoints(Callback):  # type: ignore[misc]
         for name, part in self._kept.items():
             part.load_state_dict(state_dict["kept"][name])
         for journal in self._journals if self._first else []:
+            size = state_dict["journals"][journal.name]
+            if size == 0:
+                journal.unlink(missing_ok=True)  # it was not there, and an empty one would be a file more
+                continue
             with journal.open("ab") as file:
-                file.truncate(state_dict["journals"][journal.name])
+                file.truncate(size)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Leaves out weights that are not trained: they are where they came from."""

@@ -132,7 +132,8 @@ def run(make, folder, trainer, *, share, after=None, accumulate=1):
     """A fit in a folder; whether it came to its end, and everything that it leaves behind."""
     folder.mkdir(exist_ok=True)
     module, data, kept = make()
-    checkpoints = Checkpoints(folder / "work", share=share, kept=kept, journals=[folder / METRICS], first=True)
+    journals = [folder / METRICS, folder / "seldom.jsonl"]
+    checkpoints = Checkpoints(folder / "work", share=share, kept=kept, journals=journals, first=True)
     given = trainer | {"loggers": [JsonlLogger(folder)], "accumulate": accumulate, "precision": "bf16-mixed"}
     given["callbacks"] = [Kill(after)] if after is not None else []
     try:
@@ -147,6 +148,13 @@ CASES = [
     "sft", "sft dropout", "sft accumulated", "sft muon", "dpo cached", "dpo live", "dpo adapter", "reward", "ppo",
     "ppo once", "ppo adapter",
 ]  # fmt: skip
+
+
+def test_a_journal_that_nothing_was_written_to_is_no_file(cases, trainer, tmp_path):
+    assert run(cases["sft"], tmp_path / "one", trainer, share=ALWAYS, after=2) is None
+    (tmp_path / "one" / "seldom.jsonl").write_text("since the checkpoint")
+    run(cases["sft"], tmp_path / "one", trainer, share=ALWAYS)
+    assert not (tmp_path / "one" / "seldom.jsonl").exists()
 
 
 def check_equal(found, expected):

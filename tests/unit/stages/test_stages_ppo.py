@@ -78,7 +78,8 @@ def learn(out: Path, policy: Path, dialogues: list[Dialogue]) -> Any:
 def test_prompts_that_do_not_fit_are_shortened_or_left_out_and_counted(policy: Path, tmp_path: Path) -> None:
     """Before, GPT-2 failed on the index of a position and Llama read on past its last one."""
     found = learn(tmp_path / "out", policy, [LONG, human("get the rope"), ENDLESS])
-    assert found == {"prompts": 3, "prompt_cut": 1, "too_long": 1, "scored_prompt_cut": found["scored_prompt_cut"]}
+    scored = found["scored_prompt_cut"]
+    assert found == {"prompts": 3, "prompt_cut": 1, "too_long": 1, "scored_prompt_cut": scored, "iterations": 1}
     # each of the two prompts that are left is drawn twice, and the judge meets the long one whole
     assert found["scored_prompt_cut"] == 2
 

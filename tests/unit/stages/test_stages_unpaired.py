@@ -81,6 +81,7 @@ def recipe(labels: dict[str, Path], adapter: Any, *, epochs: int = 8) -> dict[st
         "labels": labels,
         "limits": dict.fromkeys(labels),
         "weights": dict.fromkeys(labels, 1.0),
+        "part": None,
         "adapter": adapter,
         "base_dtype": "float32",
         "optimizer": lambda module: torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.5),
