@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -77,12 +76,6 @@ def change(history: History, name: str, window: int) -> float:
     moved = sum(row[name] for row in after) - sum(row[name] for row in before)
     noise = math.sqrt(sum(row[f"{name}_se"] ** 2 for row in history[-2 * window :]))
     return moved / noise if noise else math.copysign(math.inf, moved) if moved else 0.0
-
-
-class Watched(Protocol):
-    """A learner that remembers how far ratios were from 1 before the first update of the newest iteration."""
-
-    first_ratio_error: float
 
 
 class Alarms(Callback):  # type: ignore[misc]

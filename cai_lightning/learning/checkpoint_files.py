@@ -13,7 +13,6 @@ from lightning.pytorch.plugins import CheckpointIO
 
 SUFFIX, DIGEST = ".ckpt", ".sha256"
 _NEW = ".new"
-_PIECE = 1 << 22  # bytes that are hashed together
 
 log = logging.getLogger("cai")
 
@@ -78,11 +77,8 @@ def remove(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            found.update(piece)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _synced(file: Any) -> None:

@@ -17,6 +17,7 @@ from cai_lightning.text.records import Prompt, read_rows
 if TYPE_CHECKING:
     from cai_lightning.learning.rollouts import RolloutPrompt, Scorer
     from cai_lightning.models.format import Format
+    from cai_lightning.models.reward_ensemble import RewardEnsemble
 
 SAMPLES, ALARMS = "samples.jsonl", "alarms.jsonl"
 
@@ -87,9 +88,10 @@ def run(
     from cai_lightning.models.format import Format
     from cai_lightning.models.logprobs import token_logprobs
     from cai_lightning.models.packing import places
+    from cai_lightning.models.reward_ensemble import load_ensemble
     from cai_lightning.stages.reading import write_counts
     from cai_lightning.stages.roles import load_judge, load_roles
-    from cai_lightning.stages.session import prepare
+    from cai_lightning.stages.session import device, prepare
     from cai_lightning.stages.training import train
 
     prepare()
@@ -104,9 +106,10 @@ def run(
             return token_logprobs(roles.reference, packed, targets, temperature=temperature)
 
     read = partial(_scorer, precision=precision, rows=forward_rows)
-    members = {"first": (roles.judge, roles.judge_tokenizer, roles.judge_adapters)}
-    members |= {name: load_judge(folder, dtype=base_dtype) for name, folder in ensemble.items()}
-    score = _combined({name: read(*member) for name, member in members.items()}, combine)
+    score = read(roles.judge, roles.judge_tokenizer, roles.judge_adapters)
+    if ensemble:
+        others = load_ensemble(ensemble, combine=combine, dtype=base_dtype).to(device())
+        score = _together(score, others, precision=precision, rows=forward_rows)
     other = None if heldout is None else read(*load_judge(heldout, dtype=base_dtype))
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
@@ -199,14 +202,18 @@ def _scorer(model: Any, tokenizer: Any, adapters: list[str], *, precision: str, 
     return score
 
 
-def _combined(scorers: Mapping[str, Scorer], combine: Callable[..., Any]) -> Scorer:
-    """What scores replies by all of several reward models."""
+def _together(first: Scorer, others: RewardEnsemble, *, precision: str, rows: int) -> Scorer:
+    """What scores replies by a reward model, the `first`, and the members of an ensemble as one."""
+    import torch
+
     from cai_lightning.models.reward_ensemble import combined
+    from cai_lightning.stages.session import autocast
 
     def score(dialogues: list[Any], replies: list[str]) -> list[float]:
-        if len(scorers) == 1:
-            return next(iter(scorers.values()))(dialogues, replies)
-        return combined({name: scorer(dialogues, replies) for name, scorer in scorers.items()}, combine)
+        scores = {"first": first(dialogues, replies)}
+        with torch.inference_mode(), autocast(precision):
+            scores |= others.scores_by_member(dialogues, replies, rows)
+        return combined(scores, others.combine)
 
     return score
 

@@ -95,3 +95,9 @@ def scored(model, prompt, tail):
     """The log-probability of a continuation by the chain rule, one whole text."""
     table = torch.log_softmax(logits_alone(model, [*prompt, *tail]), dim=-1)
     return sum(table[len(prompt) + place - 1, id].item() for place, id in enumerate(tail))
+
+
+def last_states(model, rows):
+    """The last token's state of each whole text, through the plain model."""
+    found = [model(torch.tensor([row]), output_hidden_states=True).hidden_states[-1][0, -1] for row in rows]
+    return torch.stack(found)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_oracles import check_continuation
+from model_oracles import check_continuation, last_states
 
 from cai_lightning.models import grouping, sampler
 from cai_lightning.models.attention import why_padded
@@ -20,12 +20,6 @@ def prepared(model):
     assert why_padded(model, 64) is None
     with torch.no_grad():
         yield model.double()
-
-
-def last_states(model, rows):
-    """The last token's state of each whole text, through the plain model."""
-    found = [model(torch.tensor([row]), output_hidden_states=True).hidden_states[-1][0, -1] for row in rows]
-    return torch.stack(found)
 
 
 def started(model, ids, samples):

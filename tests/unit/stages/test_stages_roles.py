@@ -131,7 +131,7 @@ def test_the_reference_is_the_policy_of_step_zero_whatever_it_learns(base: Path,
         assert torch.equal(reference(), before)
 
 
-def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, samples: int) -> None:
+def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, samples: int, **changes: Any) -> None:
     machine = {"devices": 1, "strategy": automatic}
     settings = {
         "clip": 1.0,
@@ -143,8 +143,7 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, sam
         "log_every": 1,
     }
     out.mkdir(parents=True)
-    ppo.run(
-        out,
+    given = dict(
         policy=policy,
         reward_model=judge,
         ensemble={},
@@ -185,6 +184,30 @@ def learn(out: Path, policy: Path, judge: Path, prompts: Path, adapter: Any, sam
         dtype="float32",
         seed=0,
     )
+    ppo.run(out, **given | changes)
+
+
+def test_the_same_reward_model_several_times_teaches_what_it_does_alone(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more and two more, the mean of all; whole models and adapters that share their base."""
+    monkeypatch.setenv("CAI_DEVICE", "cpu")
+    monkeypatch.setenv("CAI_PROGRESS", "off")
+    policy = sft(base, tmp_path / "sft" / "1")
+    prompts = tmp_path / "prompts" / "1"
+    prompts.mkdir(parents=True)
+    write_rows(prompts, [Prompt(id="0", dialogue=human("how do i bake ?"), source="t", kind="red_team", cluster="c")])
+    for kind, adapter in (("adapter", ADAPTER), ("whole", full)):
+        judge = reward(base, tmp_path / "reward_model" / kind, adapter)
+        for name, ensemble in (("one", {}), ("more", {"x": judge, "y": judge})):
+            learn(tmp_path / kind / name, policy, judge, prompts, ADAPTER, 2, ensemble=ensemble, heldout=judge)
+        rows = [
+            [json.loads(line) for line in (tmp_path / kind / name / "metrics.jsonl").read_text().splitlines()]
+            for name in ("one", "more")
+        ]
+        for one, more in zip(*rows, strict=True):
+            assert more == pytest.approx(one, rel=1e-4, abs=1e-6), kind
+        assert rows[0][0]["heldout/scores"] == pytest.approx(rows[0][0]["objective/scores"], abs=1e-6)
 
 
 @pytest.mark.parametrize(("shared", "samples"), [(True, 1), (False, 2)])
