@@ -66,16 +66,21 @@ class Draws:
             return clusters, np.zeros_like(clusters)
         return clusters, (rows[self.resamples + 1 :] - rows[0]) * math.sqrt(count / (count - 1))
 
-    def stretch(self, rows: Floats, clusters: int) -> float:
-        """Student's t over the normal quantile at Satterthwaite's degrees of freedom: 1 or more."""
+    def spread(self, rows: Floats, clusters: int) -> tuple[float, float]:
+        """The standard error of a statistic (rows,) and Satterthwaite's degrees of freedom; 0 and infinity of none."""
         by_cluster, by_replicate = (float(level.var()) for level in self.levels(rows))
         total = by_cluster + by_replicate
         if total == 0:
-            return 1.0
+            return 0.0, math.inf
         seeds, prompts = max(self.replicates.shape[1] - 1, 1), max(clusters - 1, 1)
         # divided by `total` first: tiny variances squared underflow
         shares = (by_replicate / total) ** 2 / seeds + (by_cluster / total) ** 2 / prompts
-        return t_quantile(1 / shares) / NormalDist().inv_cdf(1 - TAIL)
+        return math.sqrt(total), 1 / shares
+
+    def stretch(self, rows: Floats, clusters: int) -> float:
+        """Student's t over the normal quantile at Satterthwaite's degrees of freedom: 1 or more."""
+        error, freedom = self.spread(rows, clusters)
+        return t_quantile(freedom) / NormalDist().inv_cdf(1 - TAIL) if error else 1.0
 
     def interval(self, rows: Floats, clusters: int) -> Interval:
         """The 95 % interval of a statistic (rows,), whose point stands first; `clusters` is how many it used."""
@@ -141,11 +146,23 @@ def t_quantile(dof: float) -> float:
 
     With t = √dof · tan(angle) the density is cos(angle)^(dof − 1), summed here on a grid to about 1e-6.
     """
+    dof, angle, mass = _t_mass(dof)
+    return math.sqrt(dof) * math.tan(float(np.interp(LEVEL, mass, angle)))
+
+
+def t_tail(t: float, dof: float) -> float:
+    """The probability of a Student's t above `t`, for real degrees of freedom of at least 1; to about 1e-6."""
+    dof, angle, mass = _t_mass(dof)
+    beyond = (1 - float(np.interp(math.atan(abs(t) / math.sqrt(dof)), angle, mass))) / 2
+    return beyond if t >= 0 else 1 - beyond
+
+
+def _t_mass(dof: float) -> tuple[float, Floats, Floats]:
     dof = min(dof, 1e4)  # beyond, the normal limit to 3e-4
     angle = np.linspace(0, math.pi / 2, 20_001)
     density = np.maximum(np.cos(angle), 0) ** (dof - 1)
     mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(dof) * math.tan(float(np.interp(LEVEL, mass / mass[-1], angle)))
+    return dof, angle, mass / mass[-1]
 
 
 def estimate(value: float | None, bounds: tuple[float | None, float | None], n: int) -> dict[str, Any]:

@@ -9,24 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probability_non_dominated
-from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate, wilson
+from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate
 from cai_lightning.evaluation.metrics import JAILBREAK, player_rates
-from cai_lightning.evaluation.ratings import (
-    ELO,
-    Column,
-    Games,
-    clusters_of,
-    player_totals,
-    separated,
-    strengths,
-    tabulate,
-    win_matrix,
-)
+from cai_lightning.evaluation.rated import Rated, axis_of, elo_figure, rate_axis
+from cai_lightning.evaluation.ratings import Column, clusters_of, separated, win_matrix
 from cai_lightning.text.records import Assessment, Verdict
 
 CRITERIA = ("helpful", "harmless")
 AXES = (*CRITERIA, JAILBREAK)  # what is rated; the last in runs that have such verdicts only
-_SAME = 1e-6  # Elo: what Newton may leave between equal data
 
 
 class Run(NamedTuple):
@@ -34,14 +24,6 @@ class Run(NamedTuple):
 
     verdicts: Sequence[Verdict]
     assessments: Sequence[Assessment]
-
-
-class _Rated(NamedTuple):
-    """One axis: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
-
-    games: Games
-    rows: Floats
-    single: Floats
 
 
 def ratings(
@@ -78,9 +60,9 @@ def _variant(
     columns = {column: index for index, column in enumerate(ordered)}
     drawn = draws([kind for kind, _ in ordered], len(runs), resamples=resamples, seed=seed)
     rated = {
-        axis: _rate(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
+        axis: rate_axis(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
         for axis in AXES
-        if any(verdicts := [[v for v in r.verdicts if _axis(v) == axis] for r in runs.values()])
+        if any(verdicts := [[v for v in r.verdicts if axis_of(v) == axis] for r in runs.values()])
     }
     plane = {criterion: rated[criterion] for criterion in CRITERIA if criterion in rated}
     step = {row.player: row.sequences for run in runs.values() for row in run.assessments}
@@ -107,31 +89,8 @@ def _variant(
     }
 
 
-def _axis(verdict: Verdict) -> str:
-    """The rating that a verdict counts for: its criterion, but harmlessness under a jailbreak is rated by itself."""
-    return JAILBREAK if (verdict.criterion, verdict.kind) == ("harmless", JAILBREAK) else verdict.criterion
-
-
-def _rate(
-    verdicts: Sequence[Sequence[Verdict]],
-    columns: Mapping[Column, int],
-    drawn: Draws,
-    *,
-    anchor: str,
-    prior_sd: float,
-) -> _Rated:
-    games = tabulate(verdicts, columns, anchor=anchor)
-
-    def elo(wins: Floats, played: Floats) -> Floats:
-        size = len(games.players)
-        return ELO * strengths(games.pairs, wins, played, players=size, prior_sd=prior_sd)
-
-    rows = elo(drawn.sums(games.wins), drawn.sums(games.games))
-    return _Rated(games, rows, elo(games.wins.sum(-1).T, games.games.sum(-1).T))
-
-
 def _player(
-    name: str, runs: Mapping[str, Run], columns: Mapping[Column, int], drawn: Draws, rated: Mapping[str, _Rated]
+    name: str, runs: Mapping[str, Run], columns: Mapping[Column, int], drawn: Draws, rated: Mapping[str, Rated]
 ) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
     mine = [[row for row in run.assessments if row.player == name] for run in runs.values()]
     rates, single = player_rates(mine, columns, drawn)
@@ -140,32 +99,14 @@ def _player(
     for axis in dict.fromkeys((*CRITERIA, *rated)):
         one = rated.get(axis)
         known = one is not None and name in one.games.players
-        figures[f"{axis}_elo"] = _elo(one, name, drawn) if one and known else estimate(None, (None, None), 0)
+        figures[f"{axis}_elo"] = elo_figure(one, name, drawn) if one and known else estimate(None, (None, None), 0)
         values[f"{axis}_elo"] = (
             one.single[:, one.games.players.index(name)].tolist() if one and known else [None] * len(runs)
         )
     return figures | rates, values | single
 
 
-def _elo(one: _Rated, name: str, drawn: Draws) -> dict[str, Any]:
-    k = one.games.players.index(name)
-    n, value = clusters_of(one.games, k), float(one.rows[0, k])
-    if k == 0:
-        return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
-    rows = one.rows[:, k]
-    if name not in separated(one.games) and np.ptp(rows) > _SAME:
-        return estimate(value, drawn.interval(rows, n), n)
-    # all clusters alike: resampling shows no spread, and where all were won or lost the data bound one side only
-    won, played = player_totals(one.games)
-    low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
-    return estimate(value, (low, high), n)
-
-
-def _logit(share: float) -> float | None:
-    return float(ELO * np.log(share / (1 - share))) if 0 < share < 1 else None
-
-
-def _differences(rated: Mapping[str, _Rated], players: Sequence[str], drawn: Draws) -> list[dict[str, Any]]:
+def _differences(rated: Mapping[str, Rated], players: Sequence[str], drawn: Draws) -> list[dict[str, Any]]:
     """Paired Elo differences between players other than the anchor: narrower than their intervals suggest."""
     found = []
     for criterion, one in rated.items():
@@ -179,11 +120,11 @@ def _differences(rated: Mapping[str, _Rated], players: Sequence[str], drawn: Dra
     return found
 
 
-def _both(rated: Mapping[str, _Rated], name: str) -> bool:
+def _both(rated: Mapping[str, Rated], name: str) -> bool:
     return len(rated) == len(CRITERIA) and all(name in one.games.players for one in rated.values())
 
 
-def _points(rated: Mapping[str, _Rated], names: Sequence[str]) -> Floats:
+def _points(rated: Mapping[str, Rated], names: Sequence[str]) -> Floats:
     """Elo (rows, names, 2) under both criteria."""
     by_axis = [
         rated[criterion].rows[:, [rated[criterion].games.players.index(name) for name in names]]
@@ -192,7 +133,7 @@ def _points(rated: Mapping[str, _Rated], names: Sequence[str]) -> Floats:
     return np.stack(by_axis, -1)
 
 
-def _ellipses(rated: Mapping[str, _Rated], names: Sequence[str], drawn: Draws) -> dict[str, Any]:
+def _ellipses(rated: Mapping[str, Rated], names: Sequence[str], drawn: Draws) -> dict[str, Any]:
     ellipses = {}
     for name in (name for name in names if _both(rated, name)):
         sizes = [clusters_of(one.games, one.games.players.index(name)) for one in rated.values()]
@@ -203,7 +144,7 @@ def _ellipses(rated: Mapping[str, _Rated], names: Sequence[str], drawn: Draws) -
 
 
 def _frontier(
-    rated: Mapping[str, _Rated], players: Sequence[str], drawn: Draws, reference: float
+    rated: Mapping[str, Rated], players: Sequence[str], drawn: Draws, reference: float
 ) -> dict[str, Any] | None:
     names = [name for name in players if _both(rated, name)]
     if not names:
@@ -222,5 +163,5 @@ def _frontier(
 
 
 def _ties(runs: Mapping[str, Run], axis: str) -> float:
-    scores = [v.score for run in runs.values() for v in run.verdicts if _axis(v) == axis]
+    scores = [v.score for run in runs.values() for v in run.verdicts if axis_of(v) == axis]
     return scores.count(0.5) / len(scores)

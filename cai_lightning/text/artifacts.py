@@ -20,6 +20,7 @@ RatingRows = Annotated[Path, "rows/rating"]
 ReferenceRows = Annotated[Path, "rows/reference"]
 AnswerRows = Annotated[Path, "rows/answer"]
 VerdictRows = Annotated[Path, "rows/verdict"]
+AssessmentRows = Annotated[Path, "rows/assessment"]
 
 CausalLM = Annotated[Path, "causal_lm"]
 RewardModel = Annotated[Path, "reward_model"]

@@ -1,0 +1,78 @@
+"""One axis of a rating: Bradley-Terry tables of its verdicts and the Elo of every draw of a bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cai_lightning.evaluation.intervals import Draws, Floats, estimate, wilson
+from cai_lightning.evaluation.metrics import JAILBREAK
+from cai_lightning.evaluation.ratings import (
+    ELO,
+    Column,
+    Games,
+    clusters_of,
+    player_totals,
+    separated,
+    strengths,
+    tabulate,
+)
+from cai_lightning.text.records import Verdict
+
+_SAME = 1e-6  # Elo: what Newton may leave between equal data
+
+
+class Rated(NamedTuple):
+    """One axis: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
+
+    games: Games
+    rows: Floats
+    single: Floats
+
+
+def axis_of(verdict: Verdict) -> str:
+    """The rating that a verdict counts for: its criterion, but harmlessness under a jailbreak is rated by itself."""
+    return JAILBREAK if (verdict.criterion, verdict.kind) == ("harmless", JAILBREAK) else verdict.criterion
+
+
+def rate_axis(
+    verdicts: Sequence[Sequence[Verdict]],
+    columns: Mapping[Column, int],
+    drawn: Draws,
+    *,
+    anchor: str,
+    prior_sd: float,
+) -> Rated:
+    """The Elo of the players of one axis, from its verdicts, one sequence a replicate; `prior_sd` in nats.
+
+    Raises ValueError where a player cannot be compared with the anchor.
+    """
+    games = tabulate(verdicts, columns, anchor=anchor)
+
+    def elo(wins: Floats, played: Floats) -> Floats:
+        size = len(games.players)
+        return ELO * strengths(games.pairs, wins, played, players=size, prior_sd=prior_sd)
+
+    rows = elo(drawn.sums(games.wins), drawn.sums(games.games))
+    return Rated(games, rows, elo(games.wins.sum(-1).T, games.games.sum(-1).T))
+
+
+def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
+    """A player's Elo as JSON with its 95 % interval; the anchor has none."""
+    k = one.games.players.index(name)
+    n, value = clusters_of(one.games, k), float(one.rows[0, k])
+    if k == 0:
+        return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
+    rows = one.rows[:, k]
+    if name not in separated(one.games) and np.ptp(rows) > _SAME:
+        return estimate(value, drawn.interval(rows, n), n)
+    # all clusters alike: resampling shows no spread, and where all were won or lost the data bound one side only
+    won, played = player_totals(one.games)
+    low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
+    return estimate(value, (low, high), n)
+
+
+def _logit(share: float) -> float | None:
+    return float(ELO * np.log(share / (1 - share))) if 0 < share < 1 else None

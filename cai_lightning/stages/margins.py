@@ -1,0 +1,85 @@
+"""How a reward model ranks each of many labelled pairs, as rows: for contrasts between reward models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai_lightning.stages.estimates import Estimate, scored, taken
+from cai_lightning.text.artifacts import AssessmentRows, LabelRows, RewardModel
+from cai_lightning.text.records import Assessment, Label, read_rows, write_rows
+
+
+def run(
+    out: Path,
+    *,
+    reward_models: dict[str, RewardModel],
+    tests: dict[str, LabelRows],
+    batch_size: int,
+    dtype: str,
+    precision: str,
+) -> AssessmentRows:
+    """Assessment rows: of every reward model (the player) and label, `correct`, `margin` and `nll`; `kind` is the test.
+
+    `margin` is the score of the better reply less that of the other, in nats; `correct` whether it is above 0 (equal
+    scores one half); `nll` the negative log-likelihood of the label under the Bradley-Terry model. Labels with p_a of
+    0.5 are left out.
+    """
+    from cai_lightning.stages.session import progress
+
+    labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
+    total = len(reward_models) * sum(map(len, labels.values()))
+    made: list[Assessment] = []
+    with progress(total, "pairs") as advance:
+        for player, path in reward_models.items():
+            score = _scorer(path, batch_size=batch_size, dtype=dtype, precision=precision)
+            for name, rows in labels.items():
+                made += _assessed(player, name, rows, score(rows))
+                advance(len(rows))
+    write_rows(out, made)
+    return out
+
+
+def _scorer(path: Path, *, batch_size: int, dtype: str, precision: str) -> Any:
+    """A function from labels to the scores of a and b, one after the other."""
+    import torch
+
+    from cai_lightning.models.reward import load_reward
+    from cai_lightning.stages.session import autocast, device, prepare
+
+    prepare()
+    model, tokenizer = load_reward(path, dtype=dtype)
+    model.to(device())
+
+    def score(rows: Sequence[Label]) -> list[float]:
+        dialogues = [row.prompt.dialogue for row in rows for _ in "ab"]
+        replies = [reply for row in rows for reply in (row.a, row.b)]
+        with torch.inference_mode(), autocast(precision):
+            return model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
+
+    return score
+
+
+def _assessed(player: str, test: str, rows: Sequence[Label], scores: Sequence[float]) -> Iterator[Assessment]:
+    import numpy as np
+
+    for row, a, b in zip(rows, scores[::2], scores[1::2], strict=True):
+        margin = (a - b) * (1 if row.p_a > 0.5 else -1)
+        metrics: dict[str, float | None] = {
+            "correct": 0.5 + 0.5 * float(np.sign(margin)),
+            "margin": margin,
+            "nll": float(row.p_a * np.logaddexp(0, b - a) + (1 - row.p_a) * np.logaddexp(0, a - b)),
+        }
+        yield Assessment(
+            prompt=row.id, cluster=row.prompt.cluster, kind=test, player=player, sequences=None, metrics=metrics
+        )
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """Two scored texts a label and reward model."""
+    rows, tokens = taken(recipe["tests"], dict.fromkeys(recipe["tests"]))
+    judges = recipe["reward_models"].values()
+    length = max(given.length for given in recipe["tests"].values()) / 2
+    memory = max((scored(recipe, judge, rows=2 * rows, length=length) for judge in judges), default=0)
+    return Estimate(rows * len(judges), 2 * rows * len(judges), tokens * len(judges), memory=memory)
