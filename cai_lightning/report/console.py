@@ -1,4 +1,4 @@
-"""The rating table for the terminal."""
+"""Tables for the terminal: ratings, and the claims of findings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cai_lightning.report.findings import effect, expected_words, p_words, shower, unit_of
+from cai_lightning.report.panels import metric_of
 from cai_lightning.report.style import ELO, METRICS, label, number, ordered
 
 NAME, HEAD, GAP = 18, 12, 2  # characters of a name at least, of a heading's line at most, between two columns
@@ -55,6 +57,35 @@ def _cell(metric: str, figure: Mapping[str, Any]) -> tuple[str, str]:
     """The value, and its interval or nothing."""
     value, low, high = (number(metric, figure[key]) for key in ("value", "low", "high"))
     return value, "" if figure["low"] is None and figure["high"] is None else f"{low} … {high}"
+
+
+def claims_table(findings: Mapping[str, Any], *, title: str) -> Table:
+    """A table to print: a row a claim: its difference over the 95 % interval, what was expected, the verdict."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("Claim", overflow="fold", ratio=3)
+    for head in ("Metric", "Difference", "Expected", "p, Holm", "Verdict"):
+        right = head in ("Difference", "p, Holm")
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for claim in findings.get("claims") or []:
+        show = shower(findings, claim["metric"], signed=True)
+        value, low, high = (show(claim.get(end)) for end in ("value", "low", "high"))
+        metric = f"{metric_of(findings, claim['metric'])['label']}, {unit_of(findings, claim['metric'])}".rstrip(", ")
+        said = escape(str(claim.get("verdict") or "–"))
+        table.add_row(
+            escape(str(claim["says"])),
+            escape(metric),
+            f"[bold]{value}[/bold]\n[dim]{low} … {high}[/dim]",
+            escape(expected_words(findings, claim)),
+            p_words(claim.get("p_holm")),
+            f"[bold]{said}[/bold]" + (f"\n[dim]{_without(claim)}[/dim]" if claim.get("control") else ""),
+        )
+    if not findings.get("claims"):
+        table.caption = "no claims: see the report"
+    return table
+
+
+def _without(claim: Mapping[str, Any]) -> str:
+    return escape(f"without {claim.get('ingredient') or 'its ingredient'}: {effect(claim)}")
 
 
 def as_text(table: Table, *, width: int) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from cai_lightning.report import figures
+from cai_lightning.report import figures, findings
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
 from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, number, ordered
@@ -23,20 +23,25 @@ CAPTIONS = {
     "calibration": "Feedback labels against known truth in ten bins of equal size, with 95 % Wilson bars.",
 }
 
+UNRATED: Mapping[str, Any] = {"players": {}, "curve": [], "frontier": None, "wins": {}}
+
 
 def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: Sequence[Mapping[str, Any]]) -> str:
     """The page as HTML. Everything that a model or a config wrote is escaped.
 
-    `summary`: summary.json. `tables`: "ratings" (one variant of `ratings()`), "calibration" (of `calibrate()`,
-    or null), "reward_model" (the artifact's, or null), "note" (one line on what these results are evidence of, or null)
-    and "public" (name -> `Shown`). `transcripts`: of `choose()`.
+    `summary`: summary.json. `tables`: "ratings" (one variant of `ratings()`, or null where no players were rated),
+    "calibration" (of `calibrate()`, or null), "reward_model" (the artifact's, or null), "note" (one line on what these
+    results are evidence of, or null) and "public" (name -> `Shown`), findings among them. `transcripts`: of `choose()`.
     """
-    variant, shown = tables["ratings"], tables["public"]
+    variant = tables["ratings"] or UNRATED
+    measured = [one.content for one in tables["public"].values() if one.kind == findings.KIND]
+    shown = {name: one for name, one in tables["public"].items() if one.kind != findings.KIND}
     drawn = figures.figures(variant, tables["calibration"])
     evals = {} if any(one.kind == "evals" for one in shown.values()) else summary["evals"]
     sections = [
         section("Players", _players(summary)),
         section("Figures", _figures(drawn)),
+        *map(findings.section, measured),
         section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
         section("Frontier", _frontier(variant["frontier"])),
         section("Jobs", _jobs(summary["jobs"])),
@@ -63,7 +68,7 @@ def _head(summary: Mapping[str, Any]) -> str:
 def _masthead(summary: Mapping[str, Any], note: str | None) -> str:
     facts = {
         "seeds": ", ".join(map(str, summary["seeds"])),
-        "anchor": label(summary["anchor"]),
+        "anchor": label(summary["anchor"]) if summary["anchor"] else "–",
         "judge": summary["judge"] or "–",
         "time": _seconds(summary["seconds"]),
         "peak memory": fixed(summary["peak_rss_mb"], "{:.0f} MB"),

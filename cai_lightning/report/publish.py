@@ -9,10 +9,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cai_lightning.report import findings as found
 from cai_lightning.report.console import as_text, rating_table
 from cai_lightning.report.figures import figures, write
 from cai_lightning.report.page import render
 from cai_lightning.report.public import Shown
+from cai_lightning.report.sheets import write_csv
 from cai_lightning.report.transcripts import choose
 from cai_lightning.text.artifacts import AnswerRows, RevisionRows, Table
 from cai_lightning.text.records import Answer, Revision, read_rows
@@ -63,23 +65,28 @@ def run(
     (folder / "report.html").write_text(render(summary, parts, chosen), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     write(folder / "figures", figures(variant, feedback))
+    measured = [one.content for one in shown.values() if one.kind == found.KIND]
+    for one in measured:
+        write(folder / "figures", found.draw(one))
+    if measured:
+        write_csv(folder / "findings.csv", found.COLUMNS, [row for one in measured for row in found.rows(one)])
     print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
     print(f"report: {folder / 'report.html'}")
 
 
 def summarise(
     run: Mapping[str, Any],
-    ratings: Mapping[str, Any],
+    ratings: Mapping[str, Any] | None,
     *,
     feedback: Mapping[str, Any] | None,
     reward_model: Mapping[str, Any] | None,
     evals: Mapping[str, Any] | None,
     tables: Mapping[str, Any],
     jobs: Sequence[Mapping[str, Any]],
-    judge: str,
+    judge: str | None,
 ) -> dict[str, Any]:
-    """The contract of docs/summary.md; what is unavailable is null."""
-    variant = ratings["variants"][""]
+    """The contract of docs/summary.md; what is unavailable is null. `ratings` is null where no players were rated."""
+    variant = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}
     replicate = run["replicate"]
     return {
         "schema": SCHEMA,
@@ -87,7 +94,7 @@ def summarise(
         "seeds": list(replicate) if isinstance(replicate, Sequence) else [replicate],
         "seconds": run["seconds"],
         "peak_rss_mb": run["peak_rss_mb"],
-        "anchor": ratings["anchor"],
+        "anchor": ratings["anchor"] if ratings else None,
         "judge": judge,
         "players": variant["players"],
         "feedback": {

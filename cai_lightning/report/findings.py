@@ -1,0 +1,231 @@
+"""Findings of an ablation, `findings.json`, as a section of the page, as figures and as rows of a CSV file.
+
+{"name", "question", "prediction", "replicates", "reseeded", "note", "metrics", "arms", "claims", "figure"}: an arm is
+one measured condition with its figures, a claim is a weighted sum of arms with an interval, a direction that was
+written down before the run, and a verdict. Any figure may be null or missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+from cai_lightning.report import markup
+from cai_lightning.report.figures import svg
+from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, spanning, table
+from cai_lightning.report.panels import draw, metric_of, panels, titled, value_of
+from cai_lightning.report.style import label, looks, mark
+
+# verdict -> its mark beside the word, and the role of its colour
+VERDICTS = {
+    "reproduced": ("✓", "green"),
+    "equivalent": ("=", "blue"),
+    "contradicted": ("✗", "vermilion"),
+    "inconclusive": ("?", "grey"),
+}
+UNITS = {"share": ("{:.1f}", 100.0, "points"), "elo": ("{:.0f}", 1.0, "Elo")}
+OTHER = "{:.3g}"
+COLUMNS = (
+    *("findings", "part", "name", "run", "at", "metric", "unit", *ENDS, "n", "expected", "margin", "p", "p_holm"),
+    *("verdict", "ingredient", *(f"control_{end}" for end in ENDS), "vanishes", "source", "weights", "words"),
+)
+KIND = "findings"  # what the file of such a table is called
+Figures = Mapping[str, Any]
+__all__ = ["COLUMNS", "KIND", "draw", "rows", "section"]
+
+
+def section(findings: Figures) -> str:
+    """The section of the page: question, claims with verdicts, arms with intervals, figures. All text is escaped."""
+    about = f'<p class="question">{escape(str(findings.get("question") or ""))}</p>'
+    if findings.get("prediction"):
+        about += caption(f"Prediction: {findings['prediction']}")
+    if findings.get("note"):
+        about += f'<p class="note">{escape(str(findings["note"]))}</p>'
+    name = findings["name"]
+    drawn = "".join(
+        f"<figure>{svg(figure, _slug(f'findings {name} {metric}'))}"
+        f"<figcaption>{escape(_figure_words(findings, metric))}</figcaption></figure>"
+        for metric, figure in panels(findings).items()
+    )
+    figures = f'<div class="figures">{drawn}</div>' if drawn else ""
+    body = about + _claims(findings) + figures + folded("All arms", _arms(findings))
+    return markup.section(escape(f"Findings: {name}"), f'<div class="findings">{body}</div>')
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
+
+
+def _figure_words(findings: Figures, metric: str) -> str:
+    better = {"less": ", less is better", "more": ", more is better"}.get(
+        str(metric_of(findings, metric)["better"]), ""
+    )
+    return f"{metric_of(findings, metric)['label']}{better}, with pointwise 95 % intervals."
+
+
+def _show(findings: Figures, metric: str, value: float | None, *, signed: bool) -> str:
+    """A value of a metric for readers; shares are per cent, differences have their sign."""
+    pattern, times, _ = UNITS.get(str(metric_of(findings, metric)["unit"]).lower(), (OTHER, 1.0, ""))
+    return fixed(None if value is None else times * value, pattern.replace(":", ":+") if signed else pattern)
+
+
+def unit_of(findings: Figures, metric: str) -> str:
+    """What differences of a metric are counted in."""
+    unit = str(metric_of(findings, metric)["unit"])
+    return UNITS[unit.lower()][2] if unit.lower() in UNITS else unit
+
+
+def shower(findings: Figures, metric: str, *, signed: bool) -> Callable[[float | None], str]:
+    """How values of a metric are written."""
+    return lambda value: _show(findings, metric, value, signed=signed)
+
+
+def expected_words(findings: Figures, claim: Figures) -> str:
+    """The direction that was written down before the run, with the margin within which two figures are equal."""
+    margin = claim.get("margin")
+    room = f" within {_show(findings, claim['metric'], margin, signed=False)}" if margin else ""
+    return f"{claim.get('expected') or '–'}{room}"
+
+
+def _claims(findings: Figures) -> str:
+    claims = findings.get("claims") or []
+    scales: dict[str, Scale] = {}
+    for name in {str(claim["metric"]) for claim in claims}:
+        same = [_whole(claim) for claim in claims if claim["metric"] == name]
+        controls = [_whole(claim["control"]) for claim in claims if claim["metric"] == name and claim.get("control")]
+        scales[name] = spanning([*same, *controls])
+    rows = [
+        [
+            Html(f"{escape(str(claim['says']))}<small>{escape(str(claim.get('source') or ''))}</small>"),
+            Html(verdict(claim.get("verdict")) + f"<small>{escape(str(claim.get('words') or ''))}</small>"),
+            Html(
+                f'<span class="metric">{escape(str(metric_of(findings, claim["metric"])["label"]))}, '
+                f"{escape(unit_of(findings, claim['metric']))}</span>"
+                + _measured(findings, claim, claim, scales[claim["metric"]], colour_of(claim.get("verdict")))
+            ),
+            Html(f"{escape(expected_words(findings, claim))}<small>{escape(contrast(claim))}</small>"),
+            Html(f"{p_words(claim.get('p_holm'))}<small>{p_words(claim.get('p'))} alone</small>"),
+            _control(findings, claim, scales[claim["metric"]]),
+        ]
+        for claim in claims
+    ]
+    head = ["Claim", "Verdict", "Measured", "Expected", "p, Holm", "Without its ingredient"]
+    return table(head, rows, style="measured claims") + (caption(_reading(findings)) if rows else "")
+
+
+def verdict(word: str | None) -> str:
+    """A verdict with its mark, as HTML."""
+    sign, colour = VERDICTS.get(str(word), ("–", "grey"))
+    shown = escape(str(word or "not decided"))
+    return f'<span class="verdict" style="--player:var(--{colour})"><i aria-hidden="true">{sign}</i> {shown}</span>'
+
+
+def colour_of(word: str | None) -> str:
+    """The role of a verdict's colour."""
+    return VERDICTS.get(str(word), ("", "grey"))[1]
+
+
+def _whole(figure: Figures) -> dict[str, Any]:
+    return {key: figure.get(key) for key in (*ENDS, "n")}
+
+
+def _measured(findings: Figures, claim: Figures, figure: Figures, scale: Scale, colour: str) -> str:
+    margin = claim.get("margin") or None
+    ticks = [0.0, margin, -margin if margin else None]
+    show = shower(findings, claim["metric"], signed=True)
+    return interval(_whole(figure), show, scale, ticks=ticks, without="no interval", colour=colour).text
+
+
+def contrast(claim: Figures) -> str:
+    """The weighted sum of arms that a claim is about, such as "sl_cai@4 − sl_cai@0"."""
+    terms: list[str] = []
+    for arm, weight in (claim.get("weights") or {}).items():
+        size = "" if abs(weight) == 1 else f"{abs(weight):.3g} × "
+        sign = "\u2212 " if weight < 0 else "+ " if terms else ""
+        terms.append(f"{sign}{size}{label(arm)}")
+    return " ".join(terms)
+
+
+def p_words(value: float | None) -> str:
+    """A p-value for readers."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def effect(claim: Figures) -> str:
+    """What became of the effect where the ingredient was taken out."""
+    vanishes = claim.get("vanishes")
+    return "not decided" if vanishes is None else "the effect vanishes" if vanishes else "the effect stays"
+
+
+def _control(findings: Figures, claim: Figures, scale: Scale) -> Html:
+    control = claim.get("control")
+    if not control:
+        return Html(f"–<small>{escape(str(claim.get('ingredient') or ''))}</small>")
+    shown = _measured(findings, claim, control, scale, "grey")
+    return Html(f"{shown}<small>{escape(str(claim.get('ingredient') or ''))}: {effect(claim)}</small>")
+
+
+def _reading(findings: Figures) -> str:
+    count = len(findings.get("replicates") or [])
+    seeds = f"{count} replicates, reseeded from {findings.get('reseeded') or '?'}" if count > 1 else "one replicate"
+    return (
+        f"Differences with 95 % intervals; {seeds}. Marks on the bars: zero, and the margin within which two figures "
+        "count as equal. Directions were written down before the run; p is corrected by Holm over all claims. "
+        "Inconclusive means that a difference was not shown, not that there is none."
+    )
+
+
+def _arms(findings: Figures) -> str:
+    arms = findings.get("arms") or []
+    names = [name for name in _all_metrics(findings) if any(value_of(arm, name) is not None for arm in arms)]
+    scales = {name: spanning(_figure(arm, name) for arm in arms) for name in names}
+    look = looks(list(dict.fromkeys(arm["run"] for arm in arms)))
+    rows = [
+        [
+            Html(f"{mark(look[arm['run']])}{escape(label(arm['arm']))}"),
+            *(
+                interval(
+                    _figure(arm, name),
+                    shower(findings, name, signed=False),
+                    scales[name],
+                    ticks=(),
+                    without="no interval",
+                    colour=look[arm["run"]].colour,
+                )
+                for name in names
+            ),
+        ]
+        for arm in arms
+    ]
+    return table(["Arm", *(titled(findings, name) for name in names)], rows, style="measured few")
+
+
+def _figure(arm: Figures, metric: str) -> dict[str, Any]:
+    return _whole((arm.get("figures") or {}).get(metric) or {})
+
+
+def _all_metrics(findings: Figures) -> list[str]:
+    """Metrics as they are described, then those that only arms have."""
+    measured = [name for arm in findings.get("arms") or [] for name in arm.get("figures") or {}]
+    return list(dict.fromkeys([*(findings.get("metrics") or {}), *measured]))
+
+
+def rows(findings: Figures) -> list[dict[str, Any]]:
+    """Rows of a CSV file with `COLUMNS`: a row an arm and metric, then a row a claim; values in the metric's unit."""
+    empty = dict.fromkeys(COLUMNS) | {"findings": findings["name"]}
+    found = []
+    for arm in findings.get("arms") or []:
+        for name, figure in (arm.get("figures") or {}).items():
+            place = {"part": "arm", "name": arm["arm"], "run": arm["run"], "at": arm.get("at")}
+            found.append(
+                empty | place | {"metric": name, "unit": metric_of(findings, name)["unit"]} | _whole(figure or {})
+            )
+    for claim in findings.get("claims") or []:
+        control = claim.get("control") or {}
+        known = {key: claim.get(key) for key in COLUMNS if key in claim and key != "weights"}
+        known |= {"part": "claim", "name": claim["says"], "unit": metric_of(findings, claim["metric"])["unit"]}
+        known |= {f"control_{end}": control.get(end) for end in ENDS} | {"weights": contrast(claim)}
+        found.append(empty | known)
+    return found

@@ -1,0 +1,209 @@
+"""Figures of findings: one panel a metric, over rounds or any other quantity, over another metric, or arm by arm."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cai_lightning.report.figures import HEIGHT, PAPER, STYLE, WIDTH
+from cai_lightning.report.marks import LIGHT, legend
+from cai_lightning.report.style import Look, label, looks
+
+ACROSS = 2  # panels side by side
+LINE = 0.24  # inches of an arm that has a line of its own
+KL = "kl"  # the metric whose square root is the axis: over-optimisation is a curve over it
+
+Figures = Mapping[str, Any]
+
+
+class Point(NamedTuple):
+    """An arm in a panel: where it stands, its value and the ends of its interval, in the panel's units."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+
+
+def metric_of(findings: Figures, name: str) -> dict[str, Any]:
+    """Label, unit and better direction of a metric; a metric that is not described is called by its name."""
+    return {"label": name, "unit": "", "better": None} | dict((findings.get("metrics") or {}).get(name) or {})
+
+
+def titled(findings: Figures, name: str) -> str:
+    """A metric with its unit, as an axis or a column calls it."""
+    metric = metric_of(findings, name)
+    unit = "%" if metric["unit"] == "share" else metric["unit"]
+    return f"{metric['label']}, {unit}" if unit else str(metric["label"])
+
+
+def scale_of(findings: Figures, name: str) -> float:
+    """What values of a metric are multiplied with for readers: shares are per cent."""
+    return 100.0 if metric_of(findings, name)["unit"] == "share" else 1.0
+
+
+def panels(findings: Figures) -> dict[str, Figure]:
+    """Each panel as a figure of its own, by metric; empty where the findings ask for no figure, or have no values."""
+    wanted = _metrics(findings)
+    height = _height(findings)
+    found = {}
+    for metric in wanted:
+        figure, (axes,) = _canvas(1, 1, height)
+        _panel(axes, findings, metric, names=True)
+        _legend(axes, findings)
+        found[metric] = figure
+    return found
+
+
+def draw(findings: Figures) -> dict[str, Figure]:
+    """All panels as one figure, under the findings' name made fit for a file; empty where there is nothing to draw."""
+    wanted = _metrics(findings)
+    if not wanted:
+        return {}
+    across = min(ACROSS, len(wanted))
+    down = math.ceil(len(wanted) / across)
+    figure, axes = _canvas(down, across, _height(findings))
+    for k, (place, metric) in enumerate(zip(axes, wanted, strict=False)):
+        _panel(place, findings, metric, names=k % across == 0)
+    for place in axes[len(wanted) :]:
+        place.set_axis_off()
+    _legend(axes[0], findings)
+    return {re.sub(r"[^\w.=,-]+", "_", str(findings["name"])): figure}
+
+
+def _canvas(down: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * across, height * down), facecolor=PAPER, layout="constrained")
+        axes = [figure.add_subplot(down, across, k + 1) for k in range(down * across)]
+        for place in axes:
+            place.grid(True)
+    return figure, axes
+
+
+def _asked(findings: Figures) -> Mapping[str, Any]:
+    return findings.get("figure") or {}
+
+
+def arms_by_run(findings: Figures) -> dict[str, list[Mapping[str, Any]]]:
+    """The arms of each run that the figure is about, in the order of `at`."""
+    wanted = _asked(findings).get("runs")
+    runs: dict[str, list[Mapping[str, Any]]] = {}
+    for arm in findings.get("arms") or []:
+        if wanted is None or arm["run"] in wanted:
+            runs.setdefault(arm["run"], []).append(arm)
+    return {
+        run: sorted(arms, key=lambda arm: (arm.get("at") is None, arm.get("at") or 0)) for run, arms in runs.items()
+    }
+
+
+def _metrics(findings: Figures) -> list[str]:
+    """The metrics of the figure for which some arm has a value."""
+    arms = [arm for arms in arms_by_run(findings).values() for arm in arms]
+    asked = _asked(findings).get("metrics") or []
+    return [metric for metric in asked if any(value_of(arm, metric) is not None for arm in arms)]
+
+
+def value_of(arm: Mapping[str, Any], metric: str) -> float | None:
+    """The value of a metric of an arm, or None."""
+    figure = (arm.get("figures") or {}).get(metric) or {}
+    return figure.get("value")
+
+
+def _height(findings: Figures) -> float:
+    arms = sum(map(len, arms_by_run(findings).values()))
+    return max(HEIGHT * 0.6, LINE * arms + 0.8) if _asked(findings).get("x") == "arm" else HEIGHT
+
+
+def _legend(axes: Axes, findings: Figures) -> None:
+    runs = list(arms_by_run(findings))
+    if len(runs) > 1 and _asked(findings).get("x") != "arm":
+        with rc_context(STYLE):
+            legend(axes, looks(runs))
+
+
+def _panel(axes: Axes, findings: Figures, metric: str, *, names: bool) -> None:
+    """Draws one metric. `names`: whether arms that stand in lines are named at the left."""
+    with rc_context(STYLE):
+        axes.set_title(titled(findings, metric), loc="left", fontsize=9, color=LIGHT["ink"])
+        if _asked(findings).get("x") == "arm":
+            _draw_arms(axes, findings, metric, names=names)
+        else:
+            _draw_lines(axes, findings, metric)
+
+
+def _draw_lines(axes: Axes, findings: Figures, metric: str) -> None:
+    """A line a run over the quantity of the x axis with a ribbon; an arm that has none of it is a dashed level."""
+    place, words = _axis(findings)
+    runs = arms_by_run(findings)
+    look = looks(list(runs))
+    times = scale_of(findings, metric)
+    for run, arms in runs.items():
+        points = [_point(arm, metric, x, times) for arm in arms if (x := place(arm)) is not None]
+        known = sorted(point for point in points if point)
+        levels = [_point(arm, metric, 0.0, times) for arm in arms if place(arm) is None]
+        _line(axes, known, look[run])
+        for level in (level for level in levels if level):
+            axes.axhline(level.value, color=LIGHT[look[run].colour], linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_xlabel(words)
+    axes.margins(x=0.04)
+    if all(float(x).is_integer() for arms in runs.values() for arm in arms if (x := place(arm)) is not None):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _axis(findings: Figures) -> tuple[Callable[[Mapping[str, Any]], float | None], str]:
+    """Where an arm stands on the x axis, and what the axis is called."""
+    x, words = str(_asked(findings).get("x") or "at"), _asked(findings).get("x_label")
+    if x == "at":
+        return lambda arm: arm.get("at"), str(words or "")
+    times = scale_of(findings, x)
+    if x == KL:
+        return lambda arm: _root(value_of(arm, x)), str(words or f"√ {titled(findings, x)}")
+    return lambda arm: None if (value := value_of(arm, x)) is None else times * value, str(words or titled(findings, x))
+
+
+def _root(value: float | None) -> float | None:
+    """An estimated divergence may fall below zero by noise; its root is then zero."""
+    return None if value is None else math.sqrt(max(value, 0.0))
+
+
+def _point(arm: Mapping[str, Any], metric: str, x: float, times: float) -> Point | None:
+    value = value_of(arm, metric)
+    if value is None:
+        return None
+    figure = arm["figures"][metric]
+    low, high = (value if figure.get(end) is None else figure[end] for end in ("low", "high"))
+    return Point(x, times * value, times * low, times * high)
+
+
+def _line(axes: Axes, points: Sequence[Point], look: Look) -> None:
+    if not points:
+        return
+    x, value, low, high = zip(*points, strict=True)
+    colour = LIGHT[look.colour]
+    if len(points) > 1:
+        axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+    else:
+        axes.vlines(x, low, high, color=colour, linewidth=1.1)
+    axes.plot(x, value, color=colour, marker=look.marker, markersize=5, linewidth=1.6)
+
+
+def _draw_arms(axes: Axes, findings: Figures, metric: str, *, names: bool) -> None:
+    """The arms from top to bottom as points with their intervals; a run's arms share its look."""
+    runs = arms_by_run(findings)
+    look = looks(list(runs))
+    arms = [(run, arm) for run, arms in runs.items() for arm in arms]
+    for y, (run, arm) in enumerate(arms):
+        if point := _point(arm, metric, 0.0, scale_of(findings, metric)):
+            colour = LIGHT[look[run].colour]
+            axes.hlines(y, point.low, point.high, color=colour, linewidth=1.4)
+            axes.plot([point.value], [y], color=colour, marker=look[run].marker, markersize=6, linestyle="")
+    axes.set_yticks(range(len(arms)), [label(arm["arm"]) if names else "" for _, arm in arms], color=LIGHT["ink"])
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.margins(x=0.08)
