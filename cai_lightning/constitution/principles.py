@@ -112,12 +112,13 @@ def draw(principles: Sequence[Principle], *, seed: int, row: str, round: int, re
     if not principles:
         raise ValueError(f"row {row}: no principle to draw from; the constitution has none of this kind")
     if replacement:
-        return min(principles, key=lambda principle: _ticket("draw", seed, row, round, principle.id))
-    order = sorted(principles, key=lambda principle: _ticket("order", seed, row, principle.id))
+        return min(principles, key=lambda principle: ticket("draw", seed, row, round, principle.id))
+    order = sorted(principles, key=lambda principle: ticket("order", seed, row, principle.id))
     return order[round % len(order)]
 
 
-def _ticket(*key: object) -> bytes:
+def ticket(*key: object) -> bytes:
+    """A hash of what a draw depends on: the smallest wins."""
     return hashlib.sha256(json.dumps(key).encode()).digest()
 
 

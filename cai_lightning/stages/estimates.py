@@ -67,7 +67,7 @@ def taken(
 ) -> tuple[float, float]:
     """The labels that a mixture takes and the tokens of their texts."""
     parts = 1 if part is None else part.get("of", 1)
-    counts = {name: _least(found.rows / parts, limits[name]) for name, found in labels.items()}
+    counts = {name: _least(found.rows / parts, limits.get(name)) for name, found in labels.items()}
     return sum(counts.values()), sum(counts[name] * labels[name].length for name in labels)
 
 
