@@ -18,7 +18,7 @@ def main(arguments: list[str], workspace: Workspace) -> int:
         if count < 0:
             raise ValueError(f"{option}: must not be negative, is {count}")
     from cai_lightning.report.finished import read_all
-    from cai_lightning.report.joined import join
+    from cai_lightning.report.joined import apart, join
     from cai_lightning.report.joined_files import write_all
 
     runs = read_all([Path(path).expanduser() for path in given.paths], workspace.outputs)
@@ -28,8 +28,8 @@ def main(arguments: list[str], workspace: Workspace) -> int:
     files = write_all(joined, folder)
     shown, total = len(joined.texts["prompts"]), joined.texts["total"]
     print(f"{len(runs)} runs and sweeps, {len(joined.axes)} axes of Elo, {shown} of {total} prompts to read")
-    if len(joined.axes) > 1:
-        print("ratings of different anchors, judges or prompts stand on axes of their own: see tables/axes.csv")
+    if differ := apart(joined.axes):
+        print(f"ratings that differ in {' and '.join(differ)} stand on axes of their own: tables/axes.csv says which")
     print(f"{len(files) - 1} figures and tables beside it; report: {files[0]}")
     return 0
 

@@ -120,7 +120,7 @@ def _curve(one: Rated, names: Mapping[str, str]) -> list[dict[str, Any]]:
 
     A start that kept its name is found by it where lines are drawn.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for snapshot in one.variant["curve"]:
         run = names.get(snapshot["run"], snapshot["run"])
         start = began_with(snapshot["run"])

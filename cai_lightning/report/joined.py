@@ -84,6 +84,12 @@ def _complete(makers: list[dict[str, Any]], found: Sequence[Axis], runs: Sequenc
                     makers.append(maker(runs[place], answers) | {"runs": [place], "players": [player]})
 
 
+def apart(found: Sequence[Axis]) -> list[str]:
+    """In what the axes differ, in words; empty where there is one at most."""
+    fields = {"anchor": "anchors", "policies": "anchor models", "judges": "judges", "prompts": "prompts"}
+    return [words for field, words in fields.items() if len({getattr(axis.scale, field) for axis in found}) > 1]
+
+
 def scale_words(axis: Axis) -> dict[str, str]:
     """What an axis of Elo rests on, for readers."""
     judges = [json.loads(text) or {} for text in axis.scale.judges]

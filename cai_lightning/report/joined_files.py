@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _figures(joined: Joined) -> Iterator[tuple[str, Figure]]:
             yield name if len(joined.axes) == 1 else f"{name}_{k + 1}", figure
     tables = [one for one in joined.tables["calibration"] if one.content["bins"]]
     for k, one in enumerate(tables):
-        figure = single(lambda axes, one=one: draw_calibration(axes, one.content))
+        figure = single(partial(draw_calibration, calibration=one.content))
         yield "calibration" if len(tables) == 1 else f"calibration_{k + 1}", figure
     for k, one in enumerate(joined.tables["findings"]):
         for name, figure in findings.draw(one.content).items():

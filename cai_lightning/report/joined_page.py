@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -11,7 +12,7 @@ from cai_lightning.report import findings
 from cai_lightning.report.axes import Axis
 from cai_lightning.report.figures import draw_calibration, figures, single, svg
 from cai_lightning.report.finished import Finished
-from cai_lightning.report.joined import PUBLIC, Held, Joined, scale_words
+from cai_lightning.report.joined import PUBLIC, Held, Joined, apart, scale_words
 from cai_lightning.report.markup import Html, caption, fixed, folded, table
 from cai_lightning.report.page import CAPTIONS, head, players_table
 from cai_lightning.report.plots import embedded, named, names_of, plot_data, plots
@@ -97,22 +98,12 @@ def _joined(runs: Sequence[Finished]) -> str:
 
 
 def _warning(found: Sequence[Axis]) -> str:
-    """What keeps ratings apart, in words."""
-    if len(found) < 2:
-        return ""
-    differ = [
-        word
-        for word, field in (
-            ("anchors", "anchor"),
-            ("anchor models", "policies"),
-            ("judges", "judges"),
-            ("prompts", "prompts"),
-        )
-        if len({getattr(axis.scale, field) for axis in found}) > 1
-    ]
+    differ = apart(found)
     return (
         f'<p class="note apart">Elo of these {len(found)} groups are not comparable, and stand on axes of their own: '
         f"they differ in {' and '.join(differ)}.</p>"
+        if differ
+        else ""
     )
 
 
@@ -197,7 +188,7 @@ def _labels(joined: Joined) -> str:
         f"<figcaption>{escape(one.run.label)}: {CAPTIONS['calibration']}</figcaption></figure>"
         for k, one in enumerate(joined.tables["calibration"])
         if one.content["bins"]
-        for figure in [single(lambda axes, one=one: draw_calibration(axes, one.content))]
+        for figure in [single(partial(draw_calibration, calibration=one.content))]
     )
     said = caption(
         "Feedback labels against known truth, and the share of held-out pairs that a reward model orders rightly."

@@ -107,7 +107,9 @@ def plots(axis: Axis, number: int, runs: Sequence[str], look: Mapping[str, Look]
     live = _live("frontier", "Helpful Elo against harmless Elo", "")
     if axis.variant["curve"]:
         live += _live(
-            "curve", "Over RL samples", '<label class="metric-choice">Figure <select data-metric></select></label>'
+            "curve",
+            "Over RL samples",
+            '<label class="metric-choice">Figure <select data-metric aria-label="Figure"></select></label>',
         )
     return (
         f'<div class="axis" data-axis="{number}"><div class="static figures">{still}</div>'

@@ -50,10 +50,11 @@ def _controls(texts: Mapping[str, Any], runs: Sequence[str], look: Mapping[str, 
             "run", "Run or sweep", "all", [(str(k), name) for k, name in enumerate(runs)] if len(runs) > 1 else []
         )
     )
+    search = '<input type="search" name="search" aria-label="Search" placeholder="words of prompt, reply, critique">'
     return (
         '<form class="controls" data-reading aria-label="Which transcripts are shown"><div class="fields">'
-        '<label class="field">Search<input type="search" name="search" placeholder="words of prompt, reply, critique" '
-        f'autocomplete="off"></label>{selects}</div>{choices("Players", "player", named) if named else ""}</form>'
+        f'<label class="field">Search{search}</label>{selects}</div>'
+        f"{choices('Players', 'player', named) if named else ''}</form>"
     )
 
 
@@ -61,9 +62,8 @@ def _select(name: str, title: str, every: str, options: Iterable[tuple[str, str]
     shown = "".join(f'<option value="{escape(value)}">{escape(words)}</option>' for value, words in options)
     if not shown:
         return ""
-    return (
-        f'<label class="field">{title}<select name="{name}"><option value="">{every}</option>{shown}</select></label>'
-    )
+    inner = f'<option value="">{every}</option>{shown}'
+    return f'<label class="field">{title}<select name="{name}" aria-label="{title}">{inner}</select></label>'
 
 
 def _still(texts: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
