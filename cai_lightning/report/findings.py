@@ -37,7 +37,12 @@ __all__ = ["COLUMNS", "KIND", "draw", "rows", "section"]
 
 
 def section(findings: Figures) -> str:
-    """The section of the page: question, claims with verdicts, arms with intervals, figures. All text is escaped."""
+    """The section of the page, with its heading. All text is escaped."""
+    return markup.section(escape(f"Findings: {findings['name']}"), body(findings))
+
+
+def body(findings: Figures) -> str:
+    """Question, claims with verdicts, figures, arms with intervals; the name keeps the figures' ids apart."""
     about = f'<p class="question">{escape(str(findings.get("question") or ""))}</p>'
     if findings.get("prediction"):
         about += caption(f"Prediction: {findings['prediction']}")
@@ -50,8 +55,8 @@ def section(findings: Figures) -> str:
         for metric, figure in panels(findings).items()
     )
     figures = f'<div class="figures">{drawn}</div>' if drawn else ""
-    body = about + _claims(findings) + figures + folded("All arms", _arms(findings))
-    return markup.section(escape(f"Findings: {name}"), f'<div class="findings">{body}</div>')
+    shown = about + _claims(findings) + figures + folded("All arms", _arms(findings))
+    return f'<div class="findings">{shown}</div>'
 
 
 def _slug(text: str) -> str:
