@@ -46,32 +46,40 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
         section("Transcripts", conversations(transcripts)),
         section("Stages", _stages(summary["stages"])),
     ]
-    return "".join(["<!doctype html>\n", _head(summary), _masthead(summary, tables["note"]), *sections, "</main>\n"])
+    return whole(str(summary["experiment"]), _facts(summary), tables["note"], sections)
 
 
-def _head(summary: Mapping[str, Any]) -> str:
+def whole(title: str, facts: Mapping[str, str], note: str | None, sections: Iterable[str]) -> str:
+    """A page from its title, the facts below it, a note or none, and its sections; these alone are markup already."""
+    return "".join(["<!doctype html>\n", _head(title), _masthead(title, facts, note), *sections, "</main>\n"])
+
+
+def _head(title: str) -> str:
     light, dark = ("".join(f"--{role}:{pair[k]};" for role, pair in COLOURS.items()) for k in (0, 1))
     style = files("cai_lightning.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(str(summary['experiment']))} · Constitutional AI</title>\n<style>\n"
+        f"<title>{escape(title)} · Constitutional AI</title>\n<style>\n"
         f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{style}</style></head>\n<main>\n"
     )
 
 
-def _masthead(summary: Mapping[str, Any], note: str | None) -> str:
-    facts = {
+def _facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "seeds": ", ".join(map(str, summary["seeds"])),
         "anchor": label(summary["anchor"]),
-        "judge": summary["judge"] or "–",
+        "judge": str(summary["judge"] or "–"),
         "time": _seconds(summary["seconds"]),
         "peak memory": fixed(summary["peak_rss_mb"], "{:.0f} MB"),
     }
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
+
+
+def _masthead(title: str, facts: Mapping[str, str], note: str | None) -> str:
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     aside = f'<p class="note">{escape(note)}</p>' if note else ""
     return (
-        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(str(summary["experiment"]))}</h1>{aside}'
+        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(title)}</h1>{aside}'
         f'<dl class="facts">{items}</dl></header>\n'
     )
 
