@@ -5,7 +5,7 @@ for the better reply. Leave-one-out is the whole's value less that without the p
 value less 1/2, what knowing nothing gives. So both are above 0 where a principle helps.
 
 Under the mean of probabilities a view is linear in its principles: leave-one-out is then (own value - the whole's) over
-n - 1 and a swap (other's value - own) over n, so all rank the principles alike; under the mean of log-odds they need not.
+n - 1, and a swap (other's value - own) over n, so all rank the principles alike; the mean of log-odds is not linear.
 """
 
 from __future__ import annotations

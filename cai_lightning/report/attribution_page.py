@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 
 
 def sections(table_: Mapping[str, Any]) -> list[str]:
-    """The sections of the page, in their order; what is unknown has none. Everything from models and configs is escaped."""
+    """The sections of the page, in their order; what is unknown has none. What models and configs wrote is escaped."""
     ranked = order(table_["principles"])
     return [
         section("The whole constitution", whole(table_)),
@@ -63,7 +63,7 @@ def whole(found: Mapping[str, Any]) -> str:
 
 
 def effects(principles: Sequence[Entry], found: Mapping[str, Any]) -> str:
-    """The table of principles: each kind of effect on each criterion with its interval, and labels that change sides."""
+    """The table of principles: each kind of effect on each criterion with its interval, and labels that turn."""
     if not principles:
         return caption("One set of principles alone says nothing; the joint page of the multirun compares them.")
     known = principles[0]["effects"]
@@ -162,7 +162,7 @@ def redundancy(found: Mapping[str, Any] | None) -> str:
         return ""
     said = "Correlation of the log-odds of two principles over pairs; hover for the 95 % interval."
     undone = (
-        "How much of the change that leaving out the row's principle makes is undone where the column's gets its voice: "
+        "How much of the change that leaving out the row's principle makes is undone where the column has its voice: "
         "1 where both say the same, below 0 where the column is farther from the row than the others are."
     )
     same = {"value": found["matrix"], "low": found["low"], "high": found["high"]}
@@ -179,9 +179,7 @@ def swaps(found: Mapping[str, Any]) -> str:
     parts = [
         f"<h3>{escape(name)}</h3>" + _square(names, matrix, points) for name, matrix in found["swap"].items() if matrix
     ]
-    said = caption(
-        "Hundredths of probability for the better reply, above 0 where the column's principle is the better one."
-    )
+    said = caption("Hundredths of probability for the better reply, above 0 where the column has the better principle.")
     return folded("One in the place of another", "".join(parts) + said) if parts else ""
 
 

@@ -38,7 +38,7 @@ def run(
     resamples: int,
     seed: int,
 ) -> Table:
-    """`attribution.json`: effects of every principle that compares with 95 % intervals, redundancy, flipped transcripts.
+    """`attribution.json`: effects of every principle that compares, with 95 % intervals; redundancy; flipped labels.
 
     Each run has `labels` under every principle by criterion, and in `truths` labels of the same pairs that are right,
     or none: then a principle is measured against the side of the whole constitution. `truth` says in words what the
@@ -106,7 +106,7 @@ def tabled(
 
 
 def check_replicates(runs: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ValueError where two runs are of one replicate, or name another criterion: a multirun pools seeds alone."""
+    """Raises ValueError where two runs are of one replicate, or name another criterion: only seeds are pooled."""
     seeds = [one["replicate"] for one in runs]
     odd = [name for one in runs for name in one.get("labels", {}) if name not in CRITERIA]
     if len(set(seeds)) < len(seeds) or odd:
@@ -115,7 +115,7 @@ def check_replicates(runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def better_sides(rows: Sequence[Label], truth: Sequence[Label]) -> list[float]:
-    """1 for each row whose reply a is better by the truth about the same prompt and replies, -1 for b, 0 if unknown."""
+    """1 for each row whose reply a is better by a label of the same prompt and replies, -1 for b, 0 if unknown."""
     sides: dict[tuple[str, str, str], float] = {}
     for label in truth:
         sign = float((label.p_a > 0.5) - (label.p_a < 0.5))
