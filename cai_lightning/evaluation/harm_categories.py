@@ -97,5 +97,5 @@ def _followed(found: Cells, at: Places, named: Floats) -> Floats:
 
 
 def _ranked(rows: Floats, named: Floats) -> Floats:
-    flat = rows.reshape(len(rows), -1)
+    flat = np.round(rows.reshape(len(rows), -1), 12)  # effects that are equal but for rounding share a rank
     return np.array([[spearman(row, named.ravel())] for row in flat])

@@ -40,6 +40,6 @@ def without(count: int) -> Floats:
 
 
 def swapped(count: int) -> Floats:
-    """Weights (count, count, count): [i, j] gives the voice of principle j to principle i, which then has two."""
+    """Weights (count, count, count): [i, j] gives the voice of principle i to principle j, which then has two."""
     identity = np.eye(count)
-    return 1 / count + (identity[:, None, :] - identity[None, :, :]) / count
+    return 1 / count + (identity[None, :, :] - identity[:, None, :]) / count

@@ -19,7 +19,7 @@ PLAIN = re.compile(r"[A-Za-z][\w-]*")
 
 
 def as_run(arguments: list[str]) -> list[str]:
-    """The arguments of `cai run` that an ablation is: `through=NAME` is the experiment ablate_NAME, on top of any other.
+    """The arguments of `cai run` that an ablation is: `through=NAME` is experiment ablate_NAME, on top of any other.
 
     Raises UserError on a `through` that no experiment is named after, and on a constitution that has fewer than two
     principles that compare.

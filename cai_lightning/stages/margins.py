@@ -28,10 +28,10 @@ def run(
     Rewards are log-odds in nats: the sigmoid of a margin is the model's P(a is better) (Bradley-Terry). `dtype` is the
     number format of the weights.
     """
-    from cai_lightning.stages.reward_accuracy import scores
+    from cai_lightning.stages.reward_accuracy import rewards_of
 
     labels = {name: read_rows(path, Label) for name, path in tests.items()}
-    found = scores(Path(reward_model), labels, batch_size, dtype, precision)
+    found = rewards_of(Path(reward_model), labels, batch_size, dtype, precision)
     table = {name: [a - b for a, b in zip(rewards[::2], rewards[1::2], strict=True)] for name, rewards in found.items()}
     (out / FILE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
