@@ -96,11 +96,12 @@ def effects(principles: Sequence[Entry], found: Mapping[str, Any]) -> str:
     return table(head, rows, style="measured few") + caption(said)
 
 
-def _turned(turned: Mapping[str, Mapping[str, float]]) -> str:
-    return "; ".join(
-        f"{name} " + ", ".join(f"{100 * share:.1f} {how.replace('_', ' ')}" for how, share in shares.items())
+def _turned(turned: Mapping[str, Mapping[str, float]]) -> Html:
+    lines = (
+        f"{escape(name)} " + ", ".join(f"{100 * share:.1f} {how.replace('_', ' ')}" for how, share in shares.items())
         for name, shares in turned.items()
     )
+    return Html("".join(f'<span class="interval">{line}</span>' for line in lines))
 
 
 def pictures(principles: Sequence[Entry]) -> str:
@@ -132,7 +133,7 @@ def categories(found: Mapping[str, Any]) -> str:
             ]
             for place, one in enumerate(found["principles"])
         ]
-        parts.append(f"<h3>{title}</h3>" + table([title, *cells["names"]], rows))
+        parts.append(f"<h3>{title}</h3>" + table(["", *cells["names"]], rows))
     said = "Hundredths of probability for the reply with less harm of a category. Underlined: the principle names it."
     return "<br>".join(parts) + caption(said) + _agreement(found["truth"])
 
@@ -167,9 +168,9 @@ def redundancy(found: Mapping[str, Any] | None) -> str:
     )
     same = {"value": found["matrix"], "low": found["low"], "high": found["high"]}
     return (
-        _square(found["principles"], same, _two)
+        _square(found["principles"], same, _three)
         + caption(said)
-        + folded("What another makes up for", _square(found["principles"], found["offset"], _two) + caption(undone))
+        + folded("What another makes up for", _square(found["principles"], found["offset"], _three) + caption(undone))
     )
 
 
@@ -183,8 +184,8 @@ def swaps(found: Mapping[str, Any]) -> str:
     return folded("One in the place of another", "".join(parts) + said) if parts else ""
 
 
-def _two(value: float | None) -> str:
-    return fixed(value, "{:.2f}")
+def _three(value: float | None) -> str:
+    return fixed(value, "{:.3f}")
 
 
 def _square(names: Sequence[str], matrix: Mapping[str, Any], show: Any) -> str:
@@ -221,7 +222,7 @@ def transcripts(principles: Sequence[Entry]) -> str:
 
 def _pair(pair: Entry, first: str, second: str, one: str, other: str) -> str:
     better = f" · truly better: {pair['better'].upper()}" if pair["better"] else ""
-    chances = f"P {first} {pair[one]:.2f}, {second} {pair[other]:.2f}{better} · {pair['criterion']}"
+    chances = f"P {first} {pair[one]:.3f}, {second} {pair[other]:.3f}{better} · {pair['criterion']}"
     head = f'<summary><span class="kind">{escape(pair["criterion"])}</span>{escape(pair["prompt"].strip())}</summary>'
     steps = (
         f'<p class="principle">{escape(chances)}</p>' + step("a", pair["a"], "reply") + step("b", pair["b"], "reply")
