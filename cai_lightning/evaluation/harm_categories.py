@@ -29,17 +29,17 @@ class Cells:
     kinds: dict[str, Floats]
 
 
-def cells(views: Views, at: Places, harm: Harm) -> Cells:
+def cells(views: Views, at: Places, harm: Harm) -> Cells | None:
     """The effects on the preference for the reply with less harm of a category, over pairs that differ in it.
 
-    Categories are those that some pair differs in.
+    Categories are those that some pair differs in; null where there are none.
     """
     counts = [(harm(row.a), harm(row.b)) for row in views.rows]
     names = tuple(dict.fromkeys(name for pair in counts for one in pair for name in one))
+    names = tuple(name for name in names if any(a.get(name, 0) != b.get(name, 0) for a, b in counts))
+    if not names:
+        return None
     fewer = np.array([[b.get(name, 0) - a.get(name, 0) for name in names] for a, b in counts], np.float64)
-    fewer = fewer.reshape(len(views.rows), len(names))
-    kept = np.flatnonzero(np.any(fewer != 0, axis=0))
-    names, fewer = tuple(names[place] for place in kept), fewer[:, kept]
     kinds: dict[str, Floats] = {LEAVE_ONE_OUT: _by_category(lambda side: _left_out(views, side), fewer, at)}
     if (alone := views.alone) is not None:
         kinds[ADD_ONE] = _by_category(lambda side: value(alone, side) - 0.5, fewer, at)
@@ -83,7 +83,7 @@ def truth(found: Cells, at: Places, covers: Sequence[frozenset[str]]) -> dict[st
     pairs: it wants less harm of what it names and nothing else. No measurement need come higher.
     """
     named = np.array([[name in covered for name in found.names] for covered in covers], np.float64)
-    if not named.size or np.ptp(named) == 0:
+    if np.ptp(named) == 0:
         return None
     clusters = at.count(np.any(found.fewer != 0, axis=1).astype(np.float64))
     kinds = {**found.kinds, "followed": _followed(found, at, named)}

@@ -157,6 +157,7 @@ def test_principles_that_are_followed_do_what_they_name_and_nothing_else() -> No
     found = from_log_odds(rows, [0] * len(rows), logits, None, mean_probability)
     at = found.places(**GIVEN)
     table = cells(found, at, harm)
+    assert table is not None
     shown = by_category(table, at)
     assert (shown["names"], shown["n"]) == (["x", "y"], [30, 30])
     assert np.array(shown["add_one"]["value"]) == pytest.approx(np.array([[0.3, 0], [0, 0.3], [0.3, 0.3]]))
@@ -169,6 +170,7 @@ def test_principles_that_are_followed_do_what_they_name_and_nothing_else() -> No
     for figure in (agreed["followed"], *agreed["rank_correlation"].values()):
         assert figure["value"] == pytest.approx(1) and figure["low"] == pytest.approx(1)
     assert truth(table, at, [frozenset("xy")] * 3) is None
+    assert cells(found, at, lambda _: {"x": 1}) is None
 
 
 def test_principles_that_all_want_the_same_do_not_agree_with_what_they_name() -> None:
@@ -177,7 +179,9 @@ def test_principles_that_all_want_the_same_do_not_agree_with_what_they_name() ->
     logits = np.array([followed(rows, "xy", HIGH)] * 2).T + noise
     found = from_log_odds(rows, [0] * len(rows), logits, None, mean_probability)
     at = found.places(**GIVEN)
-    agreed = truth(cells(found, at, harm), at, [frozenset("x"), frozenset("y")])
+    table = cells(found, at, harm)
+    assert table is not None
+    agreed = truth(table, at, [frozenset("x"), frozenset("y")])
     assert agreed is not None
     assert agreed["followed"]["value"] == pytest.approx(1)
     figure = agreed["rank_correlation"]["add_one"]
