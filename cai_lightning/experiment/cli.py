@@ -1,4 +1,4 @@
-"""The command line: `cai run | plan | ls | show | adopt | gc | env`, and by name the verbs of the room `commands`.
+"""The command line: `cai run | plan | ablate | ls | show | adopt | gc | env`, and the verbs of the room `commands`.
 
 Loads no stage and no torch.
 """
@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cai_lightning import __version__
 from cai_lightning.experiment import inspection, workspace
+from cai_lightning.experiment.ablation import as_run
 from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, jobs, parse
 from cai_lightning.experiment.errors import UserError, failed, failures, nearest, one_line
 from cai_lightning.experiment.pipeline import Plan, make_plan
@@ -36,6 +37,8 @@ HELP = f"""cai {__version__} - Constitutional AI experiments from one config
 
   cai run  [key=value ...] [-m]   build what is missing and write a report      cai run experiment=smoke
   cai plan [key=value ...]        the tree of stages: what exists, what would be built, at which price
+  cai ablate [constitution=NAME]  which principle does what: the price first (--price: no more than that), then a page
+                                  through=labels | reward_model | training
   cai ls                          finished results in the store
   cai show KEY                    recipe, upstream and provenance of one result
   cai adopt KEY                   keep a result after a harmless edit of the source
@@ -150,8 +153,16 @@ def _hydra_main(config: DictConfig) -> None:
 def plan(arguments: list[str]) -> int:
     """Prints the tree of stages with what exists and what would be built."""
     _, job_list = all_jobs(arguments)
-    inspection.print_plans([_plan(overrides) for overrides in job_list], job_list)
+    inspection.print_plans([_plan(overrides) for overrides in job_list], job_list, brief=False)
     return 0
+
+
+def ablate(arguments: list[str]) -> int:
+    """Prints what it costs to find out which principle does what, and without `--price` finds it out."""
+    wanted = as_run([text for text in arguments if text != PRICE])
+    _, job_list = all_jobs(wanted)
+    inspection.print_plans([_plan(overrides) for overrides in job_list], job_list, brief=True)
+    return 0 if PRICE in arguments else run(wanted)
 
 
 def _plan(overrides: list[str]) -> Plan:
@@ -219,9 +230,11 @@ def _one_key(arguments: list[str], command: str) -> tuple[str, list[str]]:
 
 
 MULTIRUN = ("-m", "--multirun")
+PRICE = "--price"
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
     "run": (run, MULTIRUN),
     "plan": (plan, MULTIRUN),
+    "ablate": (ablate, (*MULTIRUN, PRICE)),
     "ls": (ls, ()),
     "show": (show, ()),
     "adopt": (adopt, ()),

@@ -22,11 +22,12 @@ from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Store
 
 
-def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
+def print_plans(plans: list[Plan], overrides: list[list[str]], *, brief: bool) -> None:
     """Prints each job's stages in order with what they cost or would cost; what several jobs share is priced once.
 
     A stage's number is the one that `cai run` shows; behind the arrow stand the numbers that it is made from. GiB are
-    those of a stage's largest moment, the libraries' own left out; "~" marks seconds told from an earlier run.
+    those of a stage's largest moment, the libraries' own left out; "~" marks seconds told from an earlier run. `brief`
+    leaves out what need not be built.
     """
     seen: set[str] = set()
     totals = dict.fromkeys((*FIGURES, "seconds"), 0.0)
@@ -44,7 +45,8 @@ def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
                 totals = {figure: total + _known(figures[figure]) for figure, total in totals.items()}
                 peak = max(peak, _known(costs[slot].memory))
             mark = "have" if plan.have(slot) else "shared" if name in seen else "build"
-            print(f"  {number:3} {mark:6} {_line(plan, slot, costs[slot], times[slot])}".rstrip())
+            if mark == "build" or not brief:
+                print(f"  {number:3} {mark:6} {_line(plan, slot, costs[slot], times[slot])}".rstrip())
             seen.add(name)
     missing = {plan.nodes[slot].name for plan in plans for slot in plan.nodes if not plan.have(slot)}
     print(f"{len(seen)} results: {len(seen) - len(missing)} exist, {len(missing)} to build", end="")

@@ -172,10 +172,10 @@ def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
     axes.set_ylim(-0.02, 1.02)
 
 
-def write(folder: Path, drawn: Mapping[str, Figure]) -> list[Path]:
+def write(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """The PNG files written to `folder`, 150 dots an inch, the same bytes every time."""
     paths = []
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
         with rc_context(STYLE):
             FigureCanvasAgg(figure)

@@ -51,15 +51,13 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
         section("Transcripts", conversations(transcripts)),
         section("Stages", _stages(summary["stages"])),
     ]
-    return "".join(
-        [
-            "<!doctype html>\n",
-            head(str(summary["experiment"]), ["page.css"]),
-            _masthead(summary, tables["note"]),
-            *sections,
-            "</main>\n",
-        ]
-    )
+    return whole(str(summary["experiment"]), _facts(summary), tables["note"], sections)
+
+
+def whole(title: str, facts: Mapping[str, str], note: str | None, sections: Iterable[str]) -> str:
+    """A page from its title, the facts below it, a note or none, and its sections; these alone are markup already."""
+    top = head(title, ["page.css"]) + _masthead(title, facts, note)
+    return "".join(["<!doctype html>\n", top, *sections, "</main>\n"])
 
 
 def head(title: str, sheets: Sequence[str]) -> str:
@@ -74,18 +72,21 @@ def head(title: str, sheets: Sequence[str]) -> str:
     )
 
 
-def _masthead(summary: Mapping[str, Any], note: str | None) -> str:
-    facts = {
+def _facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "seeds": ", ".join(map(str, summary["seeds"])),
         "anchor": label(summary["anchor"]) if summary["anchor"] else "–",
-        "judge": summary["judge"] or "–",
+        "judge": str(summary["judge"] or "–"),
         "time": _seconds(summary["seconds"]),
         "peak memory": fixed(summary["peak_rss_mb"], "{:.0f} MB"),
     }
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
+
+
+def _masthead(title: str, facts: Mapping[str, str], note: str | None) -> str:
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     aside = f'<p class="note">{escape(note)}</p>' if note else ""
     return (
-        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(str(summary["experiment"]))}</h1>{aside}'
+        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(title)}</h1>{aside}'
         f'<dl class="facts">{items}</dl></header>\n'
     )
 
