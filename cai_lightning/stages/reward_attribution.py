@@ -38,9 +38,9 @@ def run(
 ) -> Table:
     """`attribution.json`: leave-one-out effects on the reward model's probability for the better of two test replies.
 
-    Each run has the AI `labels` that its reward model was trained on, which say what principle was left out, and the
-    `pair_rewards` of that model on `tests`. Principles that every replicate was trained without are in it; with the whole
-    alone, or without it, there is none. `truth` says in words what the test labels are. Raises ValueError on labels of
+    Each run has the AI `labels` that its reward model was trained on, which say what principle was left out, and
+    the `pair_rewards` of that model on `tests`. Principles that every replicate was trained without are in it; with the
+    whole alone, or without it, there is none. `truth` says in words what the test labels are. Raises ValueError on labels of
     another constitution, and on two runs that left out the same.
     """
     margins = _margins(runs, [one.id for one in constitution.comparing])

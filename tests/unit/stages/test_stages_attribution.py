@@ -211,7 +211,11 @@ def test_reward_models_are_read_on_the_same_pairs(tmp_path: Path) -> None:
 def test_a_whole_alone_makes_an_empty_table(tmp_path: Path) -> None:
     rows = without(tmp_path, None, mean_probability)
     runs = [
-        {"replicate": 0, "labels": folder(tmp_path / "l", rows), "pair_rewards": folder(tmp_path / "m", margins(rows, 0))}
+        {
+            "replicate": 0,
+            "labels": folder(tmp_path / "l", rows),
+            "pair_rewards": folder(tmp_path / "m", margins(rows, 0)),
+        }
     ]
     out = folder(tmp_path / "out", {})
     reward_attribution.run(
