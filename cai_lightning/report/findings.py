@@ -38,19 +38,18 @@ __all__ = ["COLUMNS", "KIND", "draw", "rows", "section"]
 
 def section(findings: Figures) -> str:
     """The section of the page, with its heading. All text is escaped."""
-    return markup.section(escape(f"Findings: {findings['name']}"), body(findings))
+    return markup.section(escape(f"Findings: {findings['name']}"), body(findings, f"findings {findings['name']}"))
 
 
-def body(findings: Figures) -> str:
-    """Question, claims with verdicts, figures, arms with intervals; the name keeps the figures' ids apart."""
+def body(findings: Figures, ids: str) -> str:
+    """Question, claims with verdicts, figures, arms with intervals; `ids` begins the ids of the figures."""
     about = f'<p class="question">{escape(str(findings.get("question") or ""))}</p>'
     if findings.get("prediction"):
         about += caption(f"Prediction: {findings['prediction']}")
     if findings.get("note"):
         about += f'<p class="note">{escape(str(findings["note"]))}</p>'
-    name = findings["name"]
     drawn = "".join(
-        f"<figure>{svg(figure, _slug(f'findings {name} {metric}'))}"
+        f"<figure>{svg(figure, _slug(f'{ids} {metric}'))}"
         f"<figcaption>{escape(_figure_words(findings, metric))}</figcaption></figure>"
         for metric, figure in panels(findings).items()
     )

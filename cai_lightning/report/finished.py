@@ -38,6 +38,12 @@ class Finished:
         """Whether it has jobs below it."""
         return bool(self.jobs[0][0])
 
+    @property
+    def seeds(self) -> list[Any]:
+        """The replicates, of a sweep all jobs' together."""
+        replicate = self.facts.get("replicate", [])
+        return list(replicate) if isinstance(replicate, list) else [replicate]
+
     @cached_property
     def config(self) -> DictConfig:
         """The config of the run, of a sweep its first job's; references are not followed. Empty where there is none."""

@@ -10,9 +10,9 @@ from typing import Any
 from cai_lightning.report.axes import Axis, axes
 from cai_lightning.report.browser import browse
 from cai_lightning.report.finished import Finished
+from cai_lightning.report.kinds import KINDS
 from cai_lightning.report.makers import maker
 
-TABLES = ("findings", "attribution")  # stages whose tables have a section of their own
 PUBLIC = ("multiple_choice", "surface", "plain_text", "reward_accuracy", "baseline")
 
 
@@ -39,7 +39,7 @@ class Joined:
 def join(runs: Sequence[Finished], name: str, *, prompts: int, characters: int) -> Joined:
     """The joined runs. Raises ValueError where none has anything to show, or where what it needs is gone."""
     found = axes(runs)
-    tables = {stage: list(_tables(runs, stage)) for stage in (*TABLES, "calibration", *PUBLIC)}
+    tables = {stage: list(_tables(runs, stage)) for stage in (*KINDS, "calibration", *PUBLIC)}
     texts = browse(runs, _names(found), prompts=prompts, characters=characters)
     if not found and not any(tables.values()) and not texts["prompts"]:
         folders = ", ".join(str(run.folder) for run in runs)

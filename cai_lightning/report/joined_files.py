@@ -9,11 +9,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cai_lightning.report import findings
 from cai_lightning.report.axes import Axis
 from cai_lightning.report.figures import draw_calibration, figures, single, write
 from cai_lightning.report.joined import Joined, scale_words
 from cai_lightning.report.joined_page import render
+from cai_lightning.report.kinds import KINDS
 from cai_lightning.report.sheets import write_csv
 
 ENDS = ("value", "low", "high", "n")
@@ -39,9 +39,11 @@ def _figures(joined: Joined) -> Iterator[tuple[str, Figure]]:
     for k, one in enumerate(tables):
         figure = single(partial(draw_calibration, calibration=one.content))
         yield "calibration" if len(tables) == 1 else f"calibration_{k + 1}", figure
-    for k, one in enumerate(joined.tables["findings"]):
-        for name, figure in findings.draw(one.content).items():
-            yield name if len(joined.tables["findings"]) == 1 else f"{name}_{k + 1}", figure
+    for stage, kind in KINDS.items():
+        held = joined.tables[stage]
+        for k, one in enumerate(held):
+            for name, figure in kind.draw(one.content).items():
+                yield name if len(held) == 1 else f"{name}_{k + 1}", figure
 
 
 def _write_tables(joined: Joined, folder: Path) -> list[Path]:
@@ -54,7 +56,7 @@ def _write_tables(joined: Joined, folder: Path) -> list[Path]:
         "differences": (("axis", "run", "criterion", "player", "minus", *ENDS), list(_differences(joined))),
         "frontiers": (("axis", "run", "reference", "value", "low", "high"), list(_volumes(joined))),
         "calibration": (("run", "p", "share", "low", "high", "n"), list(_bins(joined))),
-        "findings": (("run", *findings.COLUMNS), list(_findings(joined))),
+        **{stage: (("run", *kind.columns), list(_rows(joined, stage))) for stage, kind in KINDS.items()},
     }
     return [write_csv(folder / f"{name}.csv", columns, rows) for name, (columns, rows) in wanted.items() if rows]
 
@@ -66,7 +68,7 @@ def _runs(joined: Joined) -> Rows:
             "kind": "sweep" if run.is_sweep else "run",
             "experiment": run.facts["experiment"],
             "folder": run.folder.name,
-            "seeds": " ".join(map(str, run.summary.get("seeds") or [])),
+            "seeds": " ".join(map(str, run.seeds)),
             "seconds": run.facts.get("seconds"),
         }
         for run in joined.runs
@@ -126,7 +128,7 @@ def _bins(joined: Joined) -> Iterator[dict[str, Any]]:
             yield {"run": one.run.label, **{key: entry[key] for key in ("p", "share", "low", "high", "n")}}
 
 
-def _findings(joined: Joined) -> Iterator[dict[str, Any]]:
-    for one in joined.tables["findings"]:
-        for row in findings.rows(one.content):
+def _rows(joined: Joined, stage: str) -> Iterator[dict[str, Any]]:
+    for one in joined.tables[stage]:
+        for row in KINDS[stage].rows(one.content):
             yield {"run": one.run.label, **row}

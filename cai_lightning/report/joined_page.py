@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from importlib.resources import files
-from typing import Any
 
-from cai_lightning.report import findings
 from cai_lightning.report.axes import Axis
 from cai_lightning.report.figures import draw_calibration, figures, single, svg
 from cai_lightning.report.finished import Finished
 from cai_lightning.report.joined import PUBLIC, Held, Joined, apart, scale_words
+from cai_lightning.report.kinds import KINDS
 from cai_lightning.report.markup import Html, caption, fixed, folded, table
 from cai_lightning.report.page import CAPTIONS, head, players_table
 from cai_lightning.report.plots import embedded, named, names_of, plot_data, plots
-from cai_lightning.report.public import Shown, nested, public
+from cai_lightning.report.public import Shown, public
 from cai_lightning.report.reading_room import reading_room
 from cai_lightning.report.style import Look, label, looks
 
-# stage -> heading and what draws the content of one table: where a further kind of table joins the page
-DRAWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "attribution": ("Attribution", nested),
-}
 MOVING = ("frontier", "elo", "evasive")  # figures that have a counterpart to point at
 FILES = {"reward_accuracy": "reward_model", "multiple_choice": "evals"}  # stage -> its file, where the names differ
 
@@ -37,11 +32,10 @@ def render(joined: Joined) -> str:
         ("What is joined", _joined(joined.runs) + _warning(joined.axes)),
         *((_title(joined.axes, k), _axis(axis, k, labels, look)) for k, axis in enumerate(joined.axes)),
         ("Frontiers", _volumes(joined)),
-        *((_of(one, joined, f"Findings: {one.content['name']}"), _findings(one)) for one in joined.tables["findings"]),
         *(
-            (_of(one, joined, title), draw(one.content))
-            for stage, (title, draw) in DRAWN.items()
-            for one in joined.tables[stage]
+            (_of(one, joined, kind.title(one.content)), kind.body(one.content, f"{stage}-{k}"))
+            for stage, kind in KINDS.items()
+            for k, one in enumerate(joined.tables[stage])
         ),
         ("Labels and reward models", _labels(joined)),
         ("Further tables", _public(joined)),
@@ -87,7 +81,7 @@ def _joined(runs: Sequence[Finished]) -> str:
         [
             run.label,
             f"sweep of {len(run.jobs)} jobs" if run.is_sweep else "run",
-            ", ".join(map(str, run.summary.get("seeds") or [run.facts.get("replicate", "–")])),
+            ", ".join(map(str, run.seeds)),
             str(run.summary.get("judge") or "–"),
             fixed(run.facts.get("seconds"), "{:,.0f} s"),
             run.folder.name,
@@ -163,11 +157,6 @@ def _volumes(joined: Joined) -> str:
 def _of(one: Held, joined: Joined, title: str) -> str:
     """A heading, with its run's name where several runs are joined."""
     return f"{title} ({one.run.label})" if len(joined.runs) > 1 else title
-
-
-def _findings(one: Held) -> str:
-    """Findings of the same name may come from several runs: their figures' ids stay apart."""
-    return findings.body({**one.content, "name": f"{one.run.label} {one.slot} {one.content['name']}"})
 
 
 def _labels(joined: Joined) -> str:
