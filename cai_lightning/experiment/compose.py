@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -59,15 +59,22 @@ def parse(overrides: list[str]) -> list[Override]:
 
 
 def jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a multirun: the product of all choices, in order."""
-    parts = []
+    """The overrides of every job of a multirun: the product of all choices, in order; a key's last override counts."""
+    parts: dict[str, list[str]] = {}
     for text, override in zip(overrides, parse(overrides), strict=True):
-        if override.is_sweep_override():
-            key = text.split("=", 1)[0]
-            parts.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            parts[key] = [text]
+        elif override.is_discrete_sweep():
+            parts[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            parts.append([text])
-    return [list(job) for job in itertools.product(*parts)]
+            raise UserError(f"{text}: an interval has no end of points; hydra/sweeper=search chooses among them")
+    return [list(job) for job in itertools.product(*parts.values())]
+
+
+def quoted(text: object) -> str:
+    """A value, such as a path, as Hydra's grammar takes it whatever it holds."""
+    return QuotedString(str(text), Quote.single).with_quotes()
 
 
 def _first(error: BaseException) -> str:

@@ -55,6 +55,25 @@ def print_plans(plans: list[Plan], overrides: list[list[str]], *, brief: bool) -
     print(f": about {', '.join(known)}, where known" if known else "")
 
 
+def print_search(plans: list[Plan], overrides: list[list[str]], n_trials: int | None) -> None:
+    """Prints the plan of a search's first corner, and in a line what it builds and costs at each further point.
+
+    That is what its first two corners do not share. The points themselves nobody knows beforehand.
+    """
+    print_plans(plans[:1], overrides[:1], brief=False)
+    print(
+        f"the above is one point; the search's {n_trials or ''} points are not known beforehand".replace("  ", " "),
+        end="",
+    )
+    if len(plans) > 1:
+        shared = set(plans[0].names().values())
+        apart = [slot for slot, name in plans[1].names().items() if name not in shared]
+        times = seconds(plans[1], estimates(plans[1]))
+        spent = short(sum(_known(times[slot]) for slot in apart))
+        print(f"; each further one builds {len(apart)} results anew, about {spent} seconds, where known", end="")
+    print()
+
+
 def _line(plan: Plan, slot: str, cost: Any, time: float) -> str:
     """A stage's name, result, figures, and what it is made from."""
     node = plan.nodes[slot]

@@ -16,6 +16,7 @@ from cai_lightning.experiment.errors import failed, failures
 from cai_lightning.experiment.pipeline import Plan, build, make_plan
 from cai_lightning.experiment.recipe import Edge, Fixed, edges, make_node
 from cai_lightning.experiment.run import NAMES, RUN, publish, write_json
+from cai_lightning.experiment.sweep import short
 from cai_lightning.experiment.targets import check_node
 
 log = logging.getLogger("cai")
@@ -146,14 +147,9 @@ def variants(jobs: list[Path]) -> list[str]:
     overrides = [[str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")] for job in jobs]
     common = set.intersection(*(set(texts) for texts in overrides))
     return [
-        ", ".join(_short(text) for text in texts if text not in common and not text.startswith("replicate="))
+        ", ".join(short(text) for text in texts if text not in common and not text.startswith("replicate="))
         for texts in overrides
     ]
-
-
-def _short(override: str) -> str:
-    key, sign, value = override.partition("=")
-    return key.rpartition(".")[2] + sign + value
 
 
 def _joint_facts(plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,11 +22,16 @@ RUN, NAMES = "run.json", "artifacts.json"
 log = logging.getLogger("cai")
 
 
-def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """The facts of the run, also written to `run.json`; the report lies in `folder` afterwards."""
+def execute(config: DictConfig, folder: Path, *, again: bool) -> dict[str, Any]:
+    """The facts of the run, also written to `run.json`; the report lies in `folder` afterwards.
+
+    Unless it is to run `again`, a run that is finished in this folder stays as it is.
+    """
     started = time.perf_counter()
-    (folder / RUN).unlink(missing_ok=True)
     plan = make_plan(config)
+    if not again and (facts := finished(plan, folder)):
+        return facts
+    (folder / RUN).unlink(missing_ok=True)
     enter_session(config, folder)
     if not all(plan.have(slot) for slot in plan.nodes):
         check_device(str(config.runtime.device))
@@ -48,6 +53,16 @@ def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
     publish(plan, folder, facts)
     write_json(folder / RUN, facts)
     return facts
+
+
+def finished(plan: Plan, folder: Path) -> dict[str, Any] | None:
+    """The facts of this run where `folder` holds it to its end, with results of today's source; else None."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = facts["keys"] == plan.names() and all(plan.have(slot) and not stale(plan, slot) for slot in plan.nodes)
+    return facts if whole else None
 
 
 def joint_digest(plan: Plan, slot: str) -> str:

@@ -40,8 +40,8 @@ def run(
 
     Each run has the AI `labels` that its reward model was trained on, which say what principle was left out, and
     the `pair_rewards` of that model on `tests`. Principles that every replicate was trained without are in it; with the
-    whole alone, or without it, there is none. `truth` says in words what the test labels are. Raises ValueError on labels of
-    another constitution, and on two runs that left out the same.
+    whole alone, or without it, there is none. `truth` says in words what the test labels are. Raises ValueError on
+    labels of another constitution, and on two runs that left out the same.
     """
     margins = _margins(runs, [one.id for one in constitution.comparing])
     principles = [one for one in constitution.comparing if all(one.id in found for found in margins.values())]
