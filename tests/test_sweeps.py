@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from cai_lightning.experiment.asked import asked
 from cai_lightning.experiment.compose import ROOT, compose_config
 from cai_lightning.experiment.multirun import variants
 from cai_lightning.experiment.pipeline import Plan, make_plan
@@ -19,14 +19,12 @@ POINT = re.compile(r"@\d+$")
 
 
 def points(sweep: Path) -> list[list[str]]:
-    """The overrides of every job, as Hydra's basic sweeper makes them."""
-    params = OmegaConf.to_container(OmegaConf.load(sweep))["hydra"].get("sweeper", {}).get("params", {})  # type: ignore[index,call-overload]
-    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
-    return [list(point) for point in product(*axes)]
+    """The overrides of every job, of a search those of two of its corners."""
+    return asked([f"sweeps={sweep.stem}"]).jobs
 
 
-def planned(sweep: Path, overrides: list[str], outputs: Path) -> Plan:
-    return make_plan(compose_config([f"sweeps={sweep.stem}", *overrides, f"runtime.outputs={outputs}"]))
+def planned(overrides: list[str], outputs: Path) -> Plan:
+    return make_plan(compose_config([*overrides, f"runtime.outputs={outputs}"]))
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
@@ -35,7 +33,7 @@ def test_a_sweep_states_its_question_and_its_first_and_last_job_have_a_plan(swee
     assert all(f"# {word}" in head for word in ("Question:", "Prediction:", "Runs")), "a header says what is asked"
     assert OmegaConf.load(sweep).sweep == sweep.stem
     jobs = points(sweep)
-    first, last = (planned(sweep, job, tmp_path) for job in (jobs[0], jobs[-1]))
+    first, last = (planned(job, tmp_path) for job in (jobs[0], jobs[-1]))
     assert len(jobs) == 1 or first.names() != last.names(), "an axis that moves no key"
 
 
@@ -48,7 +46,7 @@ def test_claims_are_about_settings_that_the_jobs_have(sweep: Path, tmp_path: Pat
         (tmp_path / str(number) / ".hydra").mkdir(parents=True)
         OmegaConf.save(OmegaConf.create(job), tmp_path / str(number) / ".hydra" / "overrides.yaml")
     settings = set(variants([tmp_path / str(number) for number in range(len(jobs))]))
-    values = planned(sweep, jobs[0], tmp_path).nodes["findings"].values
+    values = planned(jobs[0], tmp_path).nodes["findings"].values
     for claim in values["claims"]:
         arms: dict[str, Any] = {**claim["of"], **(claim.get("without") or {})}
         for arm in arms:
