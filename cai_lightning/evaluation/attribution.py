@@ -130,7 +130,7 @@ def sides(views: Views) -> dict[str, list[float]]:
 
 
 def _changed(views: Views, one: Floats, other: Floats, names: tuple[str, str], count: int) -> list[dict[str, Any]]:
-    crossed = np.flatnonzero((one - 0.5) * (other - 0.5) < 0)
+    crossed: list[int] = np.flatnonzero((one - 0.5) * (other - 0.5) < 0).tolist()
     order = sorted(crossed, key=lambda place: (-abs(one[place] - other[place]), views.rows[place].id, place))
     return [
         {
