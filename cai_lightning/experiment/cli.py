@@ -111,7 +111,10 @@ def all_jobs(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
     parse(overrides)
     wanted = [*flags, *overrides]
     if any(text.startswith("sweeps=") for text in overrides):
-        params = compose_config(overrides, hydra_config=True).hydra.sweeper.params or {}
+        hydra = compose_config(overrides, hydra_config=True).hydra
+        if hydra.mode is RunMode.RUN and not flags:
+            return wanted, [overrides]  # one point of the sweep, as an agent asks for it
+        params = hydra.sweeper.params or {}
         return wanted, jobs([*(f"{key}={value}" for key, value in params.items()), *overrides])
     return wanted, jobs(overrides) if flags else [overrides]
 

@@ -26,6 +26,7 @@ from cai_lightning.experiment.store import Built
 TRACKER = "cai_lightning.report.tracker"
 PLACE, EVENTS, SAID = "wandb", "events.jsonl", "tracker.log"
 _OUTAGE = "CAI_WANDB_OUTAGE"  # W&B did not answer an earlier run of this process
+_AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")  # set by `wandb agent` for what it starts
 log = logging.getLogger("cai")
 
 
@@ -53,9 +54,10 @@ def tracking(config: DictConfig, folder: Path, plan: Plan, *, kind: str) -> Iter
             file.write(json.dumps({"event": event, **facts}) + "\n")
             file.flush()
 
-        tell("start", **_head(config, folder, plan, kind))
+        head = _head(config, folder, plan, kind)
+        tell("start", **head)
         failed = True
-        with _process(folder, float(wandb.patience)):
+        with logging_process(folder, mode=head["mode"], patience=float(wandb.patience)):
             try:
                 yield tell
                 failed = False
@@ -95,13 +97,14 @@ def group_of(folder: Path) -> str:
 def _head(config: DictConfig, folder: Path, plan: Plan, kind: str) -> dict[str, Any]:
     wandb = OmegaConf.to_container(config.runtime.wandb, resolve=True)
     assert isinstance(wandb, dict)
-    swept = kind == "sweep" or folder.parent.parent.name == "sweeps"
+    swept = kind == "sweep" or folder.parent.parent.name == "sweeps" or "WANDB_SWEEP_ID" in os.environ
     constitution = config.get("constitution")
     return {
         **wandb,
         "mode": "offline" if _OUTAGE in os.environ else wandb["mode"],
         "group": wandb["group"] or group_of(folder),
         "kind": kind,
+        "agent": {name: os.environ[name] for name in _AGENT if name in os.environ},
         "token": f"{time.time_ns():x}",  # makes the names that W&B knows runs by its own, in one folder too
         "store": str(plan.store.root.absolute()),
         "experiment": str(config.name),
@@ -112,44 +115,65 @@ def _head(config: DictConfig, folder: Path, plan: Plan, kind: str) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _process(folder: Path, patience: float) -> Iterator[None]:
-    """The process that reads the events, ended or killed on leaving. It ends by itself should this one be killed."""
+def logging_process(folder: Path, *, mode: str, patience: float) -> Iterator[None]:
+    """The process that reads the events of a run's folder.
+
+    On leaving it has `patience` seconds. Then one that waits for the network is killed; one that writes files ends by
+    itself, as it does when this process is killed.
+    """
     paths = os.pathsep.join(path for path in sys.path if path)
     with (folder / PLACE / SAID).open("ab") as errors:
-        tracker = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", TRACKER, str(folder.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": paths},
+            # what an agent says is about one W&B run and would become that of every one of them
+            env={**{k: v for k, v in os.environ.items() if k not in _AGENT}, "PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the run, which then says what has become of it
         )
-    assert tracker.stdin is not None and tracker.stdout is not None
-    listener = threading.Thread(target=_listen, args=(tracker.stdout,), daemon=True)
+    assert process.stdin is not None
+    listener = _Listener(process)
     listener.start()
     try:
         yield
     finally:
-        tracker.stdin.close()
-        try:
-            code = tracker.wait(patience)
-            listener.join()
-            if code:
-                log.warning("W&B: its process ended with code %d, see %s", code, folder / PLACE / SAID)
-        except subprocess.TimeoutExpired:
+        process.stdin.close()
+        if listener.silent.wait(patience):
+            if not listener.done:
+                log.warning("W&B: its process broke off, see %s; the run goes on", folder / PLACE / SAID)
+            _kill(process)
+        elif mode == "online" and _OUTAGE not in os.environ:
             os.environ[_OUTAGE] = "1"
-            log.warning("W&B is not done after %g s: left; `cai sync %s` sends the rest", patience, folder)
-        finally:
-            tracker.kill()
-            tracker.wait()
-            listener.join()
-            tracker.stdout.close()
+            _kill(process)
+            log.warning("W&B: not done after %g s and left; `cai sync %s` sends the rest", patience, folder)
+        else:
+            log.warning("W&B: still writing to %s; it ends by itself", folder / PLACE)
 
 
-def _listen(lines: Any) -> None:
-    """Logs what the process says, and remembers an outage for the other jobs of this process."""
-    for line in lines:
-        said = json.loads(line)
-        log.warning("W&B: %s", said["warning"])
-        if said["outage"]:
-            os.environ[_OUTAGE] = "1"
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+class _Listener(threading.Thread):
+    """Logs what the process says until it is `done`, and remembers an outage for the other jobs of this process."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._process = process
+        self.silent, self.done = threading.Event(), False
+
+    def run(self) -> None:
+        """Ends when nothing more is said."""
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                said = json.loads(line)
+                self.done = "done" in said
+                if self.done:
+                    break
+                log.warning("W&B: %s", said["warning"])
+                if said["outage"]:
+                    os.environ[_OUTAGE] = "1"
+        self.silent.set()

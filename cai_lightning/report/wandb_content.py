@@ -39,14 +39,21 @@ def summary_names(head: Head, folder: Path) -> dict[str, Any]:
     overrides = folder / ".hydra" / "overrides.yaml"
     given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
     keys = _read(folder / "artifacts.json")
+    job = head["kind"] == "run" and folder.parent.parent.name == "sweeps"
     return {
-        "id": run_id(head, head["kind"], ""),
-        "name": head["group"] if head["kind"] == "sweep" else f"{head['group']}-{folder.name}",
+        "id": head["agent"].get("WANDB_RUN_ID") or run_id(head, head["kind"], ""),
+        "name": f"{folder.parent.name}-{folder.name}" if job else folder.name,
         "job_type": head["kind"],
         "group": head["group"],
         "tags": _tags(head),
         "config": {"run": {**_run(head), "overrides": given}, "keys": keys},
     }
+
+
+def agent_settings(head: Head) -> dict[str, str]:
+    """The W&B settings by which the run that stands for a whole run belongs to the sweep of a `wandb agent`."""
+    names = {"sweep_id": "WANDB_SWEEP_ID", "sweep_param_path": "WANDB_SWEEP_PARAM_PATH"}
+    return {name: head["agent"][variable] for name, variable in names.items() if variable in head["agent"]}
 
 
 def run_id(head: Head, slot: str, key: str) -> str:
@@ -75,7 +82,11 @@ def cell(value: Any) -> Any:
     """A value as a table shows it: dialogues as Human/Assistant text, a prompt as its dialogue, other nests as JSON."""
     if isinstance(value, dict) and "dialogue" in value:
         return cell(value["dialogue"])
-    if isinstance(value, list) and value and all(isinstance(one, dict) and set(one) == {"role", "content"} for one in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(one, dict) and set(one) == {"role", "content"} for one in value)
+    ):
         return to_text([Message(**turn) for turn in value]).strip()
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 

@@ -38,32 +38,40 @@ class Runs:
         self._place, self._mode, self._project, self._say = place, mode, project, say
         self._seconds = patience / 2
 
+    @property
+    def online(self) -> bool:
+        """Whether W&B has answered so far."""
+        return self._mode == "online"
+
     def open(self, names: Mapping[str, Any], **settings: Any) -> Any:
         """A new W&B run; `names` are arguments of `wandb.init`, `settings` fields of its settings."""
         import wandb
 
-        if self._mode == "online":
+        if self.online:
             try:
                 return self._init(names, "online", init_timeout=self._seconds, **settings)
             except (wandb.errors.Error, OSError) as error:
-                self._outage(str(error).partition("\n")[0])
+                self.outage(error)
         return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
 
     def finish(self, run: Any, *, failed: bool) -> None:
         """Ends a run; what W&B has not taken within half of the patience stays on disk."""
-        sent = self._mode == "online" and not run.offline
+        sent = not run.offline
         try:
             run.finish(exit_code=int(failed))
-        except TimeoutError:
+        except TimeoutError as error:
             sent = False
-            self._outage("it does not take what a run has logged")
+            self.outage(error)
         line = {"id": run.id, "folder": Path(run.dir).parent.name, "sent": sent}
         with (self._place / DONE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(f"\n{json.dumps(line)}\n")  # a line that a killed process left open stays alone
 
-    def _outage(self, cause: str) -> None:
+    def outage(self, error: Exception) -> None:
+        """From now on W&B is not asked; the first time, that is said."""
+        if self.online:
+            cause = str(error).partition("\n")[0] or type(error).__name__
+            self._say(f"not reachable ({cause}); logging offline, `cai sync` sends it later", True)
         self._mode = "offline"
-        self._say(f"not reachable ({cause}); logging offline, `cai sync` sends it later", True)
 
     def _init(self, names: Mapping[str, Any], mode: str, **settings: Any) -> Any:
         import wandb
@@ -73,7 +81,7 @@ class Runs:
         return wandb.init(
             project=self._project,
             dir=str(self._place.parent),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             reinit="create_new",
             settings=wandb.Settings(**{name: value for name, value in wanted.items() if name in known}),
             **names,
@@ -83,8 +91,18 @@ class Runs:
 def done(place: Path) -> list[dict[str, Any]]:
     """What `Runs` has finished below a place, in order: `id`, `folder` and whether it was `sent`."""
     file = place / DONE
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def is_sent(folder: Path, line: Mapping[str, Any]) -> bool:
+    """Whether W&B has a run of `done`, which lies in this folder."""
+    return bool(line["sent"]) or is_synced(folder)
+
+
+def is_synced(folder: Path) -> bool:
+    """Whether `wandb sync` has marked a W&B run as sent."""
+    return any(folder.glob("*.wandb.synced"))
 
 
 class Figures:
@@ -132,9 +150,7 @@ def log_result(run: Any, result: Path, *, files: bool) -> None:
     if files:
         whole = wandb.Artifact(f"{made.name}-files", type=f"{made.type}-files", metadata=made.metadata)
         for file in sorted(path for path in result.rglob("*") if path.is_file()):
-            whole.add_file(
-                str(file), name=str(file.relative_to(result)), policy="immutable", skip_cache=True
-            )
+            whole.add_file(str(file), name=str(file.relative_to(result)), policy="immutable", skip_cache=True)
         run.log_artifact(whole)
 
 
