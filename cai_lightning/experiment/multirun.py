@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cai_lightning.experiment.digest import Digests
 from cai_lightning.experiment.errors import failed, failures
-from cai_lightning.experiment.pipeline import Plan, build, make_plan
+from cai_lightning.experiment.pipeline import Plan, make_plan
 from cai_lightning.experiment.recipe import Edge, Fixed, edges, make_node
 from cai_lightning.experiment.run import NAMES, RUN, publish, write_json
 from cai_lightning.experiment.sweep import short
 from cai_lightning.experiment.targets import check_node
+from cai_lightning.experiment.tracking import tracked, tracking
 
 log = logging.getLogger("cai")
 
@@ -51,10 +52,12 @@ def join(folder: Path) -> None:
     joint_facts = _joint_facts(plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
-    for slot in slots:
-        build(plan, slot)
-    publish(plan, folder, joint_facts)
-    write_json(folder / RUN, joint_facts)
+    with tracking(first, folder, plan, kind="sweep") as tell:
+        for slot in slots:
+            tracked(plan, slot, tell, {})
+        publish(plan, folder, joint_facts)
+        write_json(folder / RUN, joint_facts)
+        tell("published")
     log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
 
 
