@@ -1,6 +1,8 @@
-"""Intervals, corrections, frontiers and ratings against statsmodels, choix and moocore, which share no line with ours."""
+"""Intervals, corrections, frontiers and ratings against statsmodels, choix and moocore: code that is not ours."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import choix
 import moocore
@@ -52,7 +54,7 @@ def tournament(seed: int, players: int = 4) -> list[Verdict]:
     rows = []
     for prompt in range(120):
         shift = generator.normal()
-        for i, j in ((i, j) for i in range(players) for j in range(i)):
+        for i, j in combinations(range(players), 2):
             wins = generator.random() < 1 / (1 + np.exp(theta[j] - theta[i] + shift))
             score = 0.5 if generator.random() < 1 / 3 else float(wins)
             name = f"p{prompt}"
@@ -103,4 +105,6 @@ def test_the_bootstrap_over_prompts_has_the_error_of_the_clustered_sandwich() ->
     assert rated.games.players == ("m0", "m1", "m2", "m3")
     np.testing.assert_allclose(rated.rows[1:, 1:].std(0), ELO * theirs.bse, rtol=0.05)  # 4,000 draws know it to 1 %
     naive = GLM(theirs.model.endog, theirs.model.exog, family=Binomial()).fit()
-    assert np.all(np.abs(naive.bse / theirs.bse - 1) > 0.06)  # what it would be if verdicts of a prompt were independent
+    assert np.all(
+        np.abs(naive.bse / theirs.bse - 1) > 0.06
+    )  # what it would be if verdicts of a prompt were independent
