@@ -74,7 +74,7 @@ def tournament(seed: int, players: int = 4) -> list[Verdict]:
 
 def logit(rows: list[Verdict]):  # type: ignore[no-untyped-def]
     """A binomial regression on player dummies, m0 left out, with a sandwich by prompt."""
-    count = 1 + max(int(row.player[1:]) for row in rows)
+    count = 1 + max(int(row.opponent[1:]) for row in rows)
     design = np.array([np.eye(count)[int(r.player[1:])] - np.eye(count)[int(r.opponent[1:])] for r in rows])[:, 1:]
     groups = np.unique([row.cluster for row in rows], return_inverse=True)[1]
     model = GLM([row.score for row in rows], design, family=Binomial())
