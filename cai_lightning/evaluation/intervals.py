@@ -88,6 +88,16 @@ class Draws:
         low, high = rows[0] + self.stretch(rows, clusters) * np.quantile(spread, [TAIL, 1 - TAIL])
         return Interval(float(low), float(high))
 
+    def reflected(self, rows: Floats, clusters: int) -> Interval:
+        """As `interval`, for a statistic that resampling drives to one side, as it does the largest of equal values.
+
+        The quantiles are reflected at the point (the basic interval; Davison and Hinkley 1997, section 5.2): the draws
+        lie as far beyond the point as the point does beyond the truth. The point itself may lie outside.
+        """
+        spread = np.sum(self.levels(rows), 0)
+        low, high = rows[0] - self.stretch(rows, clusters) * np.quantile(spread, [1 - TAIL, TAIL])
+        return Interval(float(low), float(high))
+
     def covariance(self, rows: Floats, clusters: Sequence[int]) -> Floats:
         """The (k, k) covariance of k statistics (rows, k), each axis stretched as its interval is."""
         spread = np.sum(self.levels(rows), 0)

@@ -152,7 +152,7 @@ def _frontier(
     points = _points(rated, names)
     volume = hypervolume(points, (reference, reference))
     n = min(clusters_of(one.games, 0) for one in rated.values())
-    low, high = drawn.interval(volume, n)
+    low, high = drawn.reflected(volume, n)
     inside = probability_non_dominated(points[0] + np.sum(drawn.levels(points), 0))
     return {
         "reference": [reference, reference],

@@ -90,7 +90,8 @@ def expected_words(findings: Figures, claim: Figures) -> str:
     """The direction that was written down before the run, with the margin within which two figures are equal."""
     margin = claim.get("margin")
     room = f" within {_show(findings, claim['metric'], margin, signed=False)}" if margin else ""
-    return f"{claim.get('expected') or '–'}{room}"
+    than = "" if claim.get("than") is None else f" than {_show(findings, claim['metric'], claim['than'], signed=False)}"
+    return f"{claim.get('expected') or '–'}{than}{room}"
 
 
 def _claims(findings: Figures) -> str:

@@ -1,0 +1,110 @@
+"""Intervals, corrections, frontiers and ratings against statsmodels, choix and moocore: code that is not ours."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import choix
+import moocore
+import numpy as np
+import pytest
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from cai_lightning.evaluation.claims import holm
+from cai_lightning.evaluation.frontier import hypervolume, non_dominated
+from cai_lightning.evaluation.intervals import draws, wilson
+from cai_lightning.evaluation.rated import rate_axis
+from cai_lightning.evaluation.ratings import ELO, strengths
+from cai_lightning.text.records import Verdict
+
+
+@pytest.mark.parametrize("n", [1, 9, 10, 57, 400])
+def test_wilson_is_statsmodels(n: int) -> None:
+    for successes in {0, 1, n // 3, n - 1, n}:
+        theirs = proportion_confint(successes, n, alpha=0.05, method="wilson")
+        assert wilson(successes, n) == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_holm_is_statsmodels(count: int) -> None:
+    values = np.random.default_rng(count).random(count) ** 3
+    values[: count // 2] = values[0]  # ties
+    theirs = multipletests(values, alpha=0.05, method="holm")
+    np.testing.assert_allclose(holm(values.tolist()), theirs[1], atol=1e-12)
+    assert [p <= 0.05 for p in holm(values.tolist())] == theirs[0].tolist()
+
+
+def test_frontiers_are_moocore_s() -> None:
+    generator = np.random.default_rng(0)
+    points = generator.normal(0, 300, size=(50, 7, 2)).round(-1)  # rounded, so that some are equal on an axis
+    points[:10, 1] = points[:10, 0]  # and some on both
+    ours, free = hypervolume(points, (-400, -400)), non_dominated(points)
+    for row, volume, kept in zip(points, ours, free, strict=True):
+        assert volume == pytest.approx(moocore.hypervolume(row, ref=[-400, -400], maximise=True), abs=1e-6)
+        np.testing.assert_array_equal(kept, moocore.is_nondominated(row, maximise=True, keep_weakly=True))
+
+
+def tournament(seed: int, players: int = 4) -> list[Verdict]:
+    """Verdicts of a random tournament on 120 prompts, a third of them ties, whose difficulty all pairs share."""
+    generator = np.random.default_rng(seed)
+    theta = generator.normal(size=players)
+    rows = []
+    for prompt in range(120):
+        shift = generator.normal()
+        for i, j in combinations(range(players), 2):
+            wins = generator.random() < 1 / (1 + np.exp(theta[j] - theta[i] + shift))
+            score = 0.5 if generator.random() < 1 / 3 else float(wins)
+            name = f"p{prompt}"
+            rows.append(
+                Verdict(
+                    prompt=name,
+                    cluster=name,
+                    kind="red_team",
+                    criterion="harmless",
+                    player=f"m{i}",
+                    opponent=f"m{j}",
+                    score=score,
+                )
+            )
+    return rows
+
+
+def logit(rows: list[Verdict]):  # type: ignore[no-untyped-def]
+    """A binomial regression on player dummies, m0 left out, with a sandwich by prompt."""
+    count = 1 + max(int(row.opponent[1:]) for row in rows)
+    design = np.array([np.eye(count)[int(r.player[1:])] - np.eye(count)[int(r.opponent[1:])] for r in rows])[:, 1:]
+    groups = np.unique([row.cluster for row in rows], return_inverse=True)[1]
+    model = GLM([row.score for row in rows], design, family=Binomial())
+    return model.fit(tol=1e-12, cov_type="cluster", cov_kwds={"groups": groups})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strengths_with_ties_are_those_of_choix_and_of_statsmodels(seed: int) -> None:
+    rows = tournament(seed)
+    place = [(int(row.player[1:]), int(row.opponent[1:]), row.score) for row in rows]
+    pairs = sorted({(i, j) for i, j, _ in place})
+    wins = np.array([sum(s for i, j, s in place if (i, j) == pair) for pair in pairs])
+    games = np.array([sum((i, j) == pair for i, j, _ in place) for pair in pairs], dtype=float)
+    ours = ELO * strengths(np.array(pairs), wins[None], games[None], players=4, prior_sd=1e6)[0]
+    # a tie is a win for each side at half the weight: here all games twice
+    twice = [pair for i, j, s in place for pair in [(i, j)] * round(2 * s) + [(j, i)] * round(2 - 2 * s)]
+    theirs = choix.ilsr_pairwise(4, twice, max_iter=1000, tol=1e-12)
+    np.testing.assert_allclose(ours, ELO * (theirs - theirs[0]), atol=1e-5)
+    np.testing.assert_allclose(ours[1:], ELO * logit(rows).params, atol=1e-5)
+
+
+def test_the_bootstrap_over_prompts_has_the_error_of_the_clustered_sandwich() -> None:
+    rows = tournament(7)
+    columns = {key: k for k, key in enumerate(sorted({(row.kind, row.cluster) for row in rows}))}
+    drawn = draws([kind for kind, _ in columns], 1, resamples=4000, seed=0)
+    rated = rate_axis([rows], columns, drawn, anchor="m0", prior_sd=1e6)
+    theirs = logit(rows)
+    assert rated.games.players == ("m0", "m1", "m2", "m3")
+    np.testing.assert_allclose(rated.rows[1:, 1:].std(0), ELO * theirs.bse, rtol=0.05)  # 4,000 draws know it to 1 %
+    naive = GLM(theirs.model.endog, theirs.model.exog, family=Binomial()).fit()
+    assert np.all(
+        np.abs(naive.bse / theirs.bse - 1) > 0.06
+    )  # what it would be if verdicts of a prompt were independent
