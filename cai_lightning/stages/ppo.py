@@ -238,6 +238,15 @@ def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[Roll
     return asked, dict(counts)
 
 
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the processes of the fit would have a part of the policy each."""
+    if memory.shards(recipe["fit"]):
+        raise ValueError(
+            "fit.strategy: PPO samples from the whole policy, which FSDP2 spreads over the processes; "
+            "add trainer@stages.ppo.fit=ddp (the whole in each) or trainer@stages.ppo.fit=default (one process)"
+        )
+
+
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """Each rollout is sampled, scored by reference and reward model, and learned once a PPO epoch."""
     calls = recipe["iterations"] * recipe["rollouts"] * (3 + recipe["ppo_epochs"])

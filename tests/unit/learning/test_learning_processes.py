@@ -27,13 +27,7 @@ FIT = {
 STRATEGIES = {
     "auto": {"_target_": "cai_lightning.learning.processes.automatic", "_partial_": True},
     "ddp": {"_target_": "lightning.pytorch.strategies.DDPStrategy", "_partial_": True},
-    "fsdp2": {
-        "_target_": "lightning.pytorch.strategies.ModelParallelStrategy",
-        "_partial_": True,
-        "data_parallel_size": 2,
-        "tensor_parallel_size": 1,
-        "save_distributed_checkpoint": False,
-    },
+    "fsdp2": {"_target_": "cai_lightning.learning.processes.Sharded", "_partial_": True},
 }
 
 
