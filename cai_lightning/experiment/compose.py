@@ -41,7 +41,7 @@ def compose_config(overrides: list[str], *, hydra_config: bool = False) -> DictC
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             return compose(CONFIG_NAME, overrides=overrides, return_hydra_config=hydra_config)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group is set to null
         raise UserError(_one_line(error, overrides)) from None
 
 
@@ -98,10 +98,13 @@ def _suggestion(overrides: list[str]) -> str:
     groups = {str(p.parent.relative_to(CONF)) for p in CONF.rglob("*.yaml") if p.parent != CONF}
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")
-        if key in groups:
-            options = [p.stem for p in (CONF / key).glob("*.yaml")]
+        group, _, place = key.partition("@")
+        if group in groups:
+            options = [p.stem for p in (CONF / group).glob("*.yaml")]
             if value not in options:
                 return nearest(value, options)
+            if place and place not in known:
+                return nearest(place, known)
         elif key not in known and key not in ("experiment", "sweeps") and not key.startswith("hydra"):
             return nearest(key, [*known, *groups])
     return ""
