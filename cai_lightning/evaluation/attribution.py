@@ -106,8 +106,13 @@ def of_the_whole(views: Views, at: Places) -> dict[str, Any]:
     """What the whole is worth: its mean value, how often it is right, its pairs, and those with a better side."""
     among = (views.better != 0).astype(np.float64)
     both = np.stack([value(views.whole, views.better), right(views.whole, views.better)], axis=1)
-    preference, accuracy = at.figures(at.means(both, among), at.count(among))
+    preference, accuracy = (_share(figure) for figure in at.figures(at.means(both, among), at.count(among)))
     return {"preference": preference, "accuracy": accuracy, "pairs": len(views.rows), "known": int(among.sum())}
+
+
+def _share(figure: dict[str, Any]) -> dict[str, Any]:
+    """The figure of a share, whose interval cannot leave 0 to 1."""
+    return figure | {end: min(max(figure[end], 0.0), 1.0) for end in ("low", "high") if figure[end] is not None}
 
 
 def flips(views: Views, principle: int, count: int) -> list[dict[str, Any]]:
