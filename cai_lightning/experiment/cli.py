@@ -20,7 +20,6 @@ from typing import Any
 
 import hydra
 import yaml  # type: ignore[import-untyped]
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -33,9 +32,8 @@ from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, 
 from cai_lightning.experiment.errors import UserError, failed, nearest, one_line
 from cai_lightning.experiment.pipeline import Plan, make_plan
 from cai_lightning.experiment.places import chosen, place_of
-from cai_lightning.experiment.processes import Processes
 from cai_lightning.experiment.runtime import check_config, check_writable
-from cai_lightning.experiment.search import Search, check_search
+from cai_lightning.experiment.search import check_search
 from cai_lightning.experiment.sweep import entered, run_job
 from cai_lightning.experiment.worker import UNTIL, end_with_parent
 
@@ -125,8 +123,6 @@ def run(arguments: list[str]) -> int:
         check_writable(one.store.root)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    for plugin in (Processes, Search):
-        Plugins.instance().register(plugin)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on in place of printing them
     with entered(wanted, plans) if wanted.hydra else contextlib.nullcontext() as folder:
         sys.argv = ["cai", *wanted.arguments, *([f"hydra.sweep.dir={quoted(folder)}"] if folder else [])]

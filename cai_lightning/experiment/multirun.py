@@ -38,7 +38,7 @@ def join(folder: Path) -> None:
     done = [job for job in jobs if (job / RUN).exists()]
     for job in (job for job in jobs if job not in done):
         failed.append(job.name)
-        log.error("cai: job %s did not finish; the joint summary is without it", job.name)
+        log.error("cai: job %s did not finish, see %s; the joint summary is without it", job.name, job / "run.log")
     if not done:
         return
     facts = [json.loads((job / RUN).read_text(encoding="utf-8")) for job in done]

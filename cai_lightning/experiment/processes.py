@@ -1,7 +1,6 @@
 """A Hydra launcher: each job of a multirun as `cai run` in a process of its own, several at once.
 
-A job may then be several processes itself (`fit.devices`), which Hydra's own launchers do not survive. What jobs share
-is made once, by the store's locks.
+A job may be several processes itself (`fit.devices`). What jobs share is made once, by the store's locks.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import IO
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
@@ -58,14 +56,12 @@ class Started:
     place: int
 
 
-class Processes(Launcher):
-    """Hydra launcher of jobs in processes: at most `n_jobs` at once, each on its own entry of `devices`, if there are.
+class Processes:
+    """Launches jobs as processes: at most `n_jobs` at once, each on its own entry of `devices`, if there are.
 
     An entry is what CUDA_VISIBLE_DEVICES becomes. Where several run at once, each has one torch thread unless
     `runtime.threads` or OMP_NUM_THREADS says another number.
     """
-
-    __module__ = "hydra_plugins.cai_lightning"  # Hydra takes a plugin from no other package
 
     def __init__(self, *, n_jobs: int, devices: Sequence[str]) -> None:
         self.n_jobs = n_jobs
@@ -74,6 +70,7 @@ class Processes(Launcher):
         self.context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
+        """Takes over the sweep's config; the task is `cai run`, whatever it is here."""
         self.config, self.context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

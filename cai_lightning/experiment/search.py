@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -44,19 +43,17 @@ def check_search(node: Any) -> None:
         raise UserError("hydra.sweeper.maximise: empty, and so is minimise; name a figure of summary.json")
 
 
-class Search(Sweeper):
-    """Hydra sweeper: `n_trials` points, up to `batch` at once, that maximise and minimise figures of `summary.json`.
+class Search:
+    """Runs `n_trials` points, up to `batch` at once, that maximise and minimise figures of `summary.json`.
 
     `params` are axes in Hydra's grammar; `player` is there for the names of figures. `sampler` is the node of an Optuna
     sampler without its seed, `volume` that of a function from points on two axes, larger is better, to one number.
     """
 
-    __module__ = "hydra_plugins.cai_lightning"  # Hydra takes a plugin from no other package
-
     def __init__(
         self,
         *,
-        params: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
         n_trials: int,
         batch: int,
         seed: int,
@@ -75,6 +72,7 @@ class Search(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes over the sweep's config and makes its launcher."""
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

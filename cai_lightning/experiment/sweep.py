@@ -63,16 +63,7 @@ def entered(wanted: Asked, plans: Sequence[Plan]) -> Iterator[Path]:
     """
     assert wanted.hydra is not None
     today = identity(wanted, plans)
-    folder = Path(wanted.hydra.sweep.dir)
-    if folder.exists():
-        held = _lock(folder) if (folder / SWEEP).exists() else None
-        if held is None and (folder / SWEEP).exists():
-            raise UserError(f"hydra.sweep.dir: another process is at work in {folder}; wait for it")
-        if held is not None and known(folder) != today:
-            raise UserError(f"hydra.sweep.dir: {folder} holds another sweep; give a folder of its own")
-    else:
-        left = _left(folder.parent, today)
-        folder, held = left or (folder, None)
+    folder, held = _place(Path(wanted.hydra.sweep.dir), today)
     if held is None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / SWEEP, today)
@@ -85,6 +76,20 @@ def entered(wanted: Asked, plans: Sequence[Plan]) -> Iterator[Path]:
     finally:
         if held is not None:
             held.close()
+
+
+def _place(folder: Path, today: dict[str, Any]) -> tuple[Path, IO[str] | None]:
+    """The folder to work in, with its lock where it holds this sweep already."""
+    if not folder.exists():
+        return _left(folder.parent, today) or (folder, None)
+    said = known(folder)
+    if said != today and (said or any(folder.glob("*/.hydra"))):
+        raise UserError(f"hydra.sweep.dir: {folder} holds another sweep; give a folder of its own")
+    if not said:
+        return folder, None
+    if (held := _lock(folder)) is None:
+        raise UserError(f"hydra.sweep.dir: another process is at work in {folder}; wait for it")
+    return folder, held
 
 
 def _left(sweeps: Path, today: dict[str, Any]) -> tuple[Path, IO[str]] | None:

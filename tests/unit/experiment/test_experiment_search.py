@@ -29,10 +29,10 @@ def test_axes_are_read_in_hydras_grammar_and_a_later_override_replaces() -> None
 
 
 def test_a_point_has_four_digits_and_stays_within_its_bounds() -> None:
-    axis = Axis("kl", 0.12345, 0.98765, None, False, ())
+    axis = Axis("kl", 0.12344, 0.98765, None, False, ())
     assert axis.override(0.314159) == "kl=0.3142"
-    assert axis.override(0.123451) == "kl=0.12345"
-    assert axis.override(0.98764) == "kl=0.9876"
+    assert axis.override(0.12344) == "kl=0.12344"
+    assert axis.override(0.98765) == "kl=0.98765"
 
 
 @pytest.mark.parametrize("text", ["a=interval(1,1)", "a=interval(2,1)", "a=tag(log, interval(0, 1))"])
