@@ -68,6 +68,8 @@ ELSEWHERE = {
     "baseline": "experiment=hh_files",
     "surface": "experiment=hh_files",
     "plain_text": "experiment=hh_files",
+    "probes": "experiment=hh_files",
+    "length": "experiment=hh_files",
 }
 
 
