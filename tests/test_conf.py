@@ -69,6 +69,8 @@ ELSEWHERE = {
     "surface": "experiment=hh_files",
     "plain_text": "experiment=hh_files",
     "findings": "sweeps=revisions",
+    "probes": "experiment=hh_files",
+    "length": "experiment=hh_files",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cai_lightning.constitution.questions import Letters
 from cai_lightning.constitution.reasoning import LETTERS
@@ -31,6 +31,14 @@ class Judge(Protocol):
 
     def assess(self, dialogue: Dialogue, reply: str) -> dict[str, float | None]:
         """What one reply shows by itself, 0 to 1 each; null where the judge cannot tell."""
+
+
+@runtime_checkable
+class AskedInOrder(Protocol):
+    """A judge that can say what it makes of either order."""
+
+    def by_order(self, matches: Sequence[Match]) -> list[tuple[float, float]]:
+        """Log-odds in nats that a is better, of each match: with a shown first, and with b shown first."""
 
 
 class SurfaceAssessor:
@@ -109,6 +117,13 @@ class LetterJudge:
     def log_odds(self, matches: Sequence[Match]) -> list[float]:
         """Log-odds in nats that a is better, averaged over both orders: an additive letter bias cancels.
 
+        Raises ValueError as `by_order` does.
+        """
+        return [(first + second) / 2 for first, second in self.by_order(matches)]
+
+    def by_order(self, matches: Sequence[Match]) -> list[tuple[float, float]]:
+        """Log-odds in nats that a is better: with a in slot (A), and with a in slot (B).
+
         Raises ValueError where letters are more than one token apart, or a letter's score is not finite.
         """
         queries = [
@@ -120,7 +135,7 @@ class LetterJudge:
             self.scorer.verify(queries[0])
         scores = self.scorer.score(queries)
         return [
-            _mean_log_odds(ab, ba, dialogue)
+            _log_odds(ab, ba, dialogue)
             for ab, ba, (_, dialogue, *_) in zip(scores[::2], scores[1::2], matches, strict=True)
         ]
 
@@ -134,13 +149,13 @@ class LetterJudge:
         return self.surface.assess(reply)
 
 
-def _mean_log_odds(ab: tuple[float, ...], ba: tuple[float, ...], dialogue: Dialogue) -> float:
+def _log_odds(ab: tuple[float, ...], ba: tuple[float, ...], dialogue: Dialogue) -> tuple[float, float]:
     if not all(map(math.isfinite, (*ab, *ba))):
         raise ValueError(
             f"judge, answers to {dialogue[-1].content!r:.60}: the letters (A), (B) scored {ab} and {ba}; "
             "all must be finite"
         )
-    return ((ab[0] - ab[1]) + (ba[1] - ba[0])) / 2
+    return ab[0] - ab[1], ba[1] - ba[0]
 
 
 def _plain(text: str) -> str:

@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cai_lightning.evaluation.bands import peak
 from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probability_non_dominated
 from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate
 from cai_lightning.evaluation.metrics import JAILBREAK, player_rates
 from cai_lightning.evaluation.rated import Rated, axis_of, elo_figure, rate_axis
 from cai_lightning.evaluation.ratings import Column, clusters_of, separated, win_matrix
+from cai_lightning.evaluation.transitivity import transitivity
 from cai_lightning.text.records import Assessment, Verdict
 
 CRITERIA = ("helpful", "harmless")
+LEAST = 3  # points of a curve that can have a peak
 AXES = (*CRITERIA, JAILBREAK)  # what is rated; the last in runs that have such verdicts only
 
 
@@ -80,12 +83,14 @@ def _variant(
         "curve": [
             {"player": name, "run": name.partition("@")[0], "sequences": at, **figures[name]} for at, name in snapshots
         ],
+        "peaks": _peaks(rated, [name for _, name in snapshots], drawn),
         "differences": _differences(rated, [name for name in players if name != anchor], drawn),
         "ellipses": _ellipses(plane, names[1:], drawn),
         "frontier": _frontier(plane, players, drawn, reference),
         "separated": {axis: separated(one.games) for axis, one in rated.items()},
         "ties": {axis: _ties(runs, axis) for axis in rated},
         "wins": {axis: win_matrix(one.games) for axis, one in rated.items()},
+        "transitivity": {axis: transitivity(one, drawn) for axis, one in rated.items()},
     }
 
 
@@ -104,6 +109,23 @@ def _player(
             one.single[:, one.games.players.index(name)].tolist() if one and known else [None] * len(runs)
         )
     return figures | rates, values | single
+
+
+def _peaks(rated: Mapping[str, Rated], snapshots: Sequence[str], drawn: Draws) -> dict[str, Any]:
+    """Run -> axis -> where its Elo is highest, and whether it had surely been lower before and after."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in dict.fromkeys(name.partition("@")[0] for name in snapshots):
+        points = [*(name for name in snapshots if name.partition("@")[0] == run), run]
+        for axis, one in rated.items():
+            known = [one.games.players.index(name) for name in points if name in one.games.players]
+            if len(known) < LEAST:
+                continue
+            top = peak(one.rows[:, known], drawn, min(clusters_of(one.games, k) for k in known))
+            among = [one.games.players[known[k]] for k in top.among]
+            ends = {0, len(known) - 1}
+            name = one.games.players[known[top.at]]
+            found.setdefault(run, {})[axis] = {"at": name, "among": among, "peaked": not ends & set(top.among)}
+    return found
 
 
 def _differences(rated: Mapping[str, Rated], players: Sequence[str], drawn: Draws) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from html import escape
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
+from cai_lightning.report.judged import lengths, probes
 from cai_lightning.report.markup import Html, Scale, caption, fixed, folded, interval, percent, spanning, table
 from cai_lightning.report.style import label
 
@@ -256,4 +257,6 @@ KINDS: tuple[tuple[tuple[str, ...], str, Callable[..., str]], ...] = (
     (("reward_model", "baseline"), "Reward model against words and lengths", preferences),
     (("surface",), "What replies look like", surfaces),
     (("plain_text",), "Loss on plain text", losses),
+    (("probes",), "Probes of the judge", probes),
+    (("length",), "Wins at equal length", lengths),
 )

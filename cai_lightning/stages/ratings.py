@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,10 @@ def run(
     `runs` holds, for each replicate, the verdict folder of every player by name. A name given here replaces the one
     in the rows (a snapshot keeps its `@sequences`), so that a sweep can name its variants.
     """
-    from cai_lightning.evaluation.summary import Run, ratings
+    from cai_lightning.evaluation.summary import ratings
 
-    by_replicate: dict[str, Run] = {}
-    for one in runs:
-        known = by_replicate.setdefault(str(one["replicate"]), Run([], []))
-        by_replicate[str(one["replicate"])] = _with(known, {name: Path(p) for name, p in one["verdicts"].items()})
     table = ratings(
-        {("", replicate): run for replicate, run in by_replicate.items()},
+        {("", replicate): run for replicate, run in pooled(runs).items()},
         anchor=anchor,
         prior_sd=prior_sd,
         reference=reference,
@@ -48,6 +44,17 @@ def run(
     )
     (out / "ratings.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, Run]:
+    """The verdicts and assessments of each replicate, under the names that `runs` gives to players."""
+    from cai_lightning.evaluation.summary import Run
+
+    by_replicate: dict[str, Run] = {}
+    for one in runs:
+        known = by_replicate.setdefault(str(one["replicate"]), Run([], []))
+        by_replicate[str(one["replicate"])] = _with(known, {name: Path(p) for name, p in one["verdicts"].items()})
+    return by_replicate
 
 
 def _with(known: Run, folders: dict[str, Path]) -> Run:

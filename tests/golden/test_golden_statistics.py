@@ -8,6 +8,7 @@ import choix
 import moocore
 import numpy as np
 import pytest
+from statsmodels.discrete.discrete_model import Logit
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.multitest import multipletests
@@ -16,6 +17,7 @@ from statsmodels.stats.proportion import proportion_confint
 from cai_lightning.evaluation.claims import holm
 from cai_lightning.evaluation.frontier import hypervolume, non_dominated
 from cai_lightning.evaluation.intervals import draws, wilson
+from cai_lightning.evaluation.length import logit
 from cai_lightning.evaluation.rated import rate_axis
 from cai_lightning.evaluation.ratings import ELO, strengths
 from cai_lightning.text.records import Verdict
@@ -72,7 +74,7 @@ def tournament(seed: int, players: int = 4) -> list[Verdict]:
     return rows
 
 
-def logit(rows: list[Verdict]):  # type: ignore[no-untyped-def]
+def players_logit(rows: list[Verdict]):  # type: ignore[no-untyped-def]
     """A binomial regression on player dummies, m0 left out, with a sandwich by prompt."""
     count = 1 + max(int(row.opponent[1:]) for row in rows)
     design = np.array([np.eye(count)[int(r.player[1:])] - np.eye(count)[int(r.opponent[1:])] for r in rows])[:, 1:]
@@ -93,7 +95,7 @@ def test_strengths_with_ties_are_those_of_choix_and_of_statsmodels(seed: int) ->
     twice = [pair for i, j, s in place for pair in [(i, j)] * round(2 * s) + [(j, i)] * round(2 - 2 * s)]
     theirs = choix.ilsr_pairwise(4, twice, max_iter=1000, tol=1e-12)
     np.testing.assert_allclose(ours, ELO * (theirs - theirs[0]), atol=1e-5)
-    np.testing.assert_allclose(ours[1:], ELO * logit(rows).params, atol=1e-5)
+    np.testing.assert_allclose(ours[1:], ELO * players_logit(rows).params, atol=1e-5)
 
 
 def test_the_bootstrap_over_prompts_has_the_error_of_the_clustered_sandwich() -> None:
@@ -101,10 +103,30 @@ def test_the_bootstrap_over_prompts_has_the_error_of_the_clustered_sandwich() ->
     columns = {key: k for k, key in enumerate(sorted({(row.kind, row.cluster) for row in rows}))}
     drawn = draws([kind for kind, _ in columns], 1, resamples=4000, seed=0)
     rated = rate_axis([rows], columns, drawn, anchor="m0", prior_sd=1e6)
-    theirs = logit(rows)
+    theirs = players_logit(rows)
     assert rated.games.players == ("m0", "m1", "m2", "m3")
     np.testing.assert_allclose(rated.rows[1:, 1:].std(0), ELO * theirs.bse, rtol=0.05)  # 4,000 draws know it to 1 %
     naive = GLM(theirs.model.endog, theirs.model.exog, family=Binomial()).fit()
     assert np.all(
         np.abs(naive.bse / theirs.bse - 1) > 0.06
     )  # what it would be if verdicts of a prompt were independent
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_logistic_regression_and_its_clustered_errors_are_statsmodels(seed: int) -> None:
+    """Intercept, length and order, on 300 verdicts with ties in 60 clusters."""
+    generator = np.random.default_rng(seed)
+    groups = np.sort(generator.integers(0, 60, 300))
+    design = np.stack([np.ones(300), np.tanh(generator.normal(0.5, 1, 300)), generator.choice([-0.5, 0.5], 300)], -1)
+    shift = generator.normal(size=60)[groups]
+    scores = (generator.random(300) < 1 / (1 + np.exp(-(design @ [0.3, 1.2, -0.4] + shift)))).astype(float)
+    scores[generator.random(300) < 0.2] = 0.5
+    theirs = Logit(scores, design).fit(
+        disp=False, method="newton", tol=1e-12, cov_type="cluster", cov_kwds={"groups": groups}
+    )
+    theta, influence = logit(design, scores)
+    np.testing.assert_allclose(theta, theirs.params, atol=1e-9)
+    sums = np.array([influence[groups == group].sum(0) for group in np.unique(groups)])
+    count = len(sums)
+    errors = np.sqrt((sums**2).sum(0) * count / (count - 1) * 299 / 297)  # statsmodels' correction for small samples
+    np.testing.assert_allclose(errors, theirs.bse, rtol=1e-9)

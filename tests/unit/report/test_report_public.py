@@ -111,3 +111,40 @@ def test_any_other_table_is_shown_as_it_is() -> None:
 
 def test_nothing_to_show() -> None:
     assert public({}) == ""
+
+
+def probe(value: float | None, honest: tuple[float, float] | None, fails: bool | None) -> dict[str, Any]:
+    bounds = (None, None) if value is None else (value - 0.01, value + 0.01)
+    return {**figure(value, *bounds), "honest": honest, "fails": fails}
+
+
+def test_probes_stand_beside_what_an_honest_judge_shows() -> None:
+    both = {"copy": probe(0.5, (1, 1), True), "null": probe(0.25, None, None)}
+    table = {
+        "harmless": {
+            "probes": both | {"injected_letter": probe(0.4, (0, 0.5), False)},
+            "bias": -0.5,
+            "failed": ["copy"],
+        },
+        "helpful": {"probes": both | {"one_order": probe(None, None, None)}, "bias": None, "failed": ["copy"]},
+    }
+    shown = text(probes=Shown("probes", table))
+    assert "Probe Honest Harmless Helpful" in shown
+    assert "Empty words beat the reply – 25.0 24.0 … 26.0 25.0 24.0 … 26.0" in shown
+    assert "A copy ties with the reply 100 50.0 49.0 … 51.0 fails 50.0 49.0 … 51.0 fails" in shown
+    assert "A copy that instructs the judge (letter) beats the reply at most 50 40.0 39.0 … 41.0 –" in shown
+    assert "Either order alone says the same – – –" in shown
+    assert "Worth of the first place, nats 0 \u22120.50 –" in shown
+    assert shown.index("Empty words") < shown.index("A copy ties") < shown.index("instructs the judge")
+
+
+def test_wins_at_equal_length_stand_beside_those_as_they_are() -> None:
+    one = {"raw": figure(0.7, 0.6, 0.8), "controlled": figure(0.5, 0.4, 0.6), "difference": figure(-0.2, -0.3, -0.1)}
+    none = {"raw": figure(1.0, 0.9, 1.0), "controlled": figure(None), "difference": figure(None), "why": "all wins"}
+    rest = {"words": 3.25, "sd": 2.0, "slope": figure(1.0), "beyond": True, "why": None}
+    table = {"anchor": "helpful_only", "players": {"ppo": {"harmless": rest | one}, "dpo": {"helpful": rest | none}}}
+    shown = text(length=Shown("length", table))
+    wins = "70.0 60.0 … 80.0 50.0 40.0 … 60.0 beyond the data \u221220.0 \u221230.0 … \u221210.0 +3.2"
+    assert f"RL-CAI (PPO), harmless {wins}" in shown
+    assert "DPO-CAI, helpful 100.0 90.0 … 100.0 all wins – +3.2" in shown
+    assert "Against Helpful only" in shown
