@@ -8,7 +8,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from cai_lightning.experiment.cli import all_jobs
+from cai_lightning.experiment.asked import asked
 from cai_lightning.experiment.compose import ROOT, compose_config, parse
 from cai_lightning.experiment.pipeline import make_plan
 
@@ -51,10 +51,10 @@ def test_an_agents_calls_are_the_jobs_of_the_sweep(file: Path) -> None:
     called = []
     for env, program, verb, *overrides in calls(file):
         assert (env, program, verb) == ("${env}", "cai", "run")
-        ((given,),) = [all_jobs(overrides)[1:]]
+        given = asked(overrides).jobs
         assert given == [overrides], "one job a call"
         called.append(settings(overrides))
-    jobs = [settings(job) for job in all_jobs([f"sweeps={file.stem}"])[1]]
+    jobs = [settings(job) for job in asked([f"sweeps={file.stem}"]).jobs]
     assert ordered(called) == ordered(jobs)
 
 
@@ -65,5 +65,5 @@ def test_every_call_of_an_agent_plans_what_the_sweeps_job_plans(file: Path, tmp_
         return make_plan(compose_config([*overrides, f"runtime.outputs={tmp_path}"])).names()
 
     called = {str(settings(overrides)): planned(overrides) for _, _, _, *overrides in calls(file)}
-    jobs = all_jobs([f"sweeps={file.stem}"])[1]
+    jobs = asked([f"sweeps={file.stem}"]).jobs
     assert sorted(map(str, called.values())) == sorted(str(planned(job)) for job in jobs)
