@@ -125,7 +125,7 @@ class Recorded:
         return [(mode, slot) for mode, slot, _ in self.opened]
 
 
-def refuses(_run: Mock) -> None:
+def refuses(_: Mock) -> None:
     raise wandb.errors.CommError("no such host\nsecond line")
 
 
@@ -161,7 +161,7 @@ def test_where_w_and_b_does_not_answer_all_goes_on_offline_with_one_warning(
     expected = [(f"not reachable ({cause}); logging offline, `cai sync` sends it later", True)] if cause else []
     assert said == expected
     last = next(run for _, slot, run in reversed(init.opened) if slot == "sft")
-    assert next(call.args[0].get("loss") for call in last.log.call_args_list) == 2.0
+    assert last.log.call_args_list[0].args[0]["loss"] == 2.0
 
 
 def test_a_file_that_is_cut_back_and_grows_again_is_read_once(tmp_path: Path) -> None:
