@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from cai_lightning.report.attribution_page import order, points, sections
 from cai_lightning.report.console import as_text
 from cai_lightning.report.figures import write
 from cai_lightning.report.page import whole
+from cai_lightning.report.sheets import write_csv
 from cai_lightning.text.artifacts import Table
 
 WIDTH = 120
@@ -38,21 +38,27 @@ def run(folder: Path, *, run: Mapping[str, Any], attribution: Table, note: str |
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     write(folder / "figures", figures(ranked))
-    _csv(folder / "attribution.csv", found)
+    write_csv(folder / "attribution.csv", COLUMNS, rows(found))
     if ranked:
         print(as_text(_lines(found), width=WIDTH))
     print(f"report: {folder / 'report.html'}")
 
 
-def _csv(path: Path, found: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        for one in found["principles"]:
-            about = (one["id"], one["text"], " ".join(one["covers"] or []))
-            for kind, by_criterion in one["effects"].items():
-                for criterion, figure in by_criterion.items():
-                    rows.writerow([*about, kind, criterion, *(figure[key] for key in ("value", "low", "high", "n"))])
+def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a principle, effect and criterion, with the columns `COLUMNS`."""
+    return [
+        {
+            "principle": one["id"],
+            "text": one["text"],
+            "covers": " ".join(one["covers"] or []),
+            "effect": kind,
+            "criterion": criterion,
+            **{key: figure[key] for key in ("value", "low", "high", "n")},
+        }
+        for one in found["principles"]
+        for kind, by_criterion in one["effects"].items()
+        for criterion, figure in by_criterion.items()
+    ]
 
 
 def _lines(found: Mapping[str, Any]) -> Lines:

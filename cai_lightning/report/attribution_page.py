@@ -23,12 +23,15 @@ CAPTIONS = {
 Entry = Mapping[str, Any]
 
 
-def sections(table_: Mapping[str, Any]) -> list[str]:
-    """The sections of the page, in their order; what is unknown has none. What models and configs wrote is escaped."""
+def sections(table_: Mapping[str, Any], ids: str = "") -> list[str]:
+    """The sections of the page, in their order; what is unknown has none. What models and configs wrote is escaped.
+
+    `ids` begins the ids of the figures.
+    """
     ranked = order(table_["principles"])
     return [
         section("The whole constitution", whole(table_)),
-        section("What each principle does", effects(ranked, table_) + pictures(ranked)),
+        section("What each principle does", effects(ranked, table_) + pictures(ranked, ids)),
         section("By category of harm", categories(table_)),
         section("Who says the same", redundancy(table_["redundancy"]) + swaps(table_)),
         section("Labels that changed sides", transcripts(ranked)),
@@ -104,10 +107,10 @@ def _turned(turned: Mapping[str, Mapping[str, float]]) -> Html:
     return Html("".join(f'<span class="interval">{line}</span>' for line in lines))
 
 
-def pictures(principles: Sequence[Entry]) -> str:
-    """The figures, drawn into the page."""
+def pictures(principles: Sequence[Entry], ids: str = "") -> str:
+    """The figures, drawn into the page; `ids` begins their ids."""
     shown = "".join(
-        f"<figure>{svg(figure, name)}<figcaption>{CAPTIONS[name]}</figcaption></figure>"
+        f"<figure>{svg(figure, ids + name)}<figcaption>{CAPTIONS[name]}</figcaption></figure>"
         for name, figure in figures(principles).items()
     )
     return f'<div class="figures">{shown}</div>' if shown else ""

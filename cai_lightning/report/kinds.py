@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from cai_lightning.report import findings
-from cai_lightning.report.markup import folded
-from cai_lightning.report.public import nested
+from cai_lightning.report import attribution, findings
+from cai_lightning.report.attribution_figures import figures
+from cai_lightning.report.attribution_page import order, sections
 
 
 class Kind(NamedTuple):
@@ -22,14 +22,16 @@ class Kind(NamedTuple):
     rows: Callable[[Any], list[dict[str, Any]]]
 
 
-def _plain(content: Any, _: str) -> str:
-    return folded("All of it", nested(content))
-
-
 # stage that makes it -> how it is shown, in the order of the page
 KINDS: Mapping[str, Kind] = {
     "findings": Kind(
         lambda one: f"Findings: {one['name']}", findings.body, findings.draw, findings.COLUMNS, findings.rows
     ),
-    "attribution": Kind(lambda _: "Attribution", _plain, lambda _: {}, (), lambda _: []),
+    "attribution": Kind(
+        lambda one: f"Principles of {one['constitution']}, through {one['through']}".replace("_", " "),
+        lambda one, ids: "".join(sections(one, f"{ids}-")),
+        lambda one: figures(order(one["principles"])),
+        attribution.COLUMNS,
+        attribution.rows,
+    ),
 }
