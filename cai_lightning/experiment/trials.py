@@ -6,6 +6,7 @@ measured first. Each trial has a sampler's seed of its own, or a search that goe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,10 +87,12 @@ def _tell(study: Study, axes: Sequence[Axis], trials: Sequence[FrozenTrial], mea
 
     found = measure([(trial.user_attrs[JOB], point(trial, axes)) for trial in trials])
     for trial, values in zip(trials, found, strict=True):
-        if values is None:
-            study.tell(trial.number, state=TrialState.FAIL)
-        else:
-            study.tell(trial.number, values)
+        # a sampler that has no point left asks optimize() to stop, which nobody called; the trial is kept all the same
+        with contextlib.suppress(RuntimeError):
+            if values is None:
+                study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                study.tell(trial.number, values)
 
 
 def _distribution(axis: Axis) -> BaseDistribution:

@@ -27,7 +27,8 @@ def node(name: str) -> Any:
 
 
 NAMES = [path.stem for path in sorted((CONF / "constitution").glob("*.yaml"))]
-OWN = [name for name in NAMES if not source_parameters(node(name)["_target_"])]
+WRITTEN = [name for name in NAMES if "whole" not in node(name)]  # not those that are a part of another one
+OWN = [name for name in WRITTEN if not source_parameters(node(name)["_target_"])]
 TEMPLATE = node("microworld")["comparison_template"]
 STYLES = {
     path.stem: construct(OmegaConf.to_container(OmegaConf.load(path)))
