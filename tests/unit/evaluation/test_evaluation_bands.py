@@ -94,10 +94,10 @@ def test_rock_paper_scissors_is_found_out() -> None:
 def test_transitive_players_are_called_intransitive_in_at_most_one_world_in_twenty() -> None:
     theta = {"o": 0.0, "a": 0.5, "b": 1.0, "c": -0.7}
     share = {(i, j): 1 / (1 + math.exp(theta[j] - theta[i])) for i, j in combinations(theta, 2)}
-    rng = np.random.default_rng(1)
-    alarms = sum(bool(checked(verdicts(share, rng), seed)["intransitive"]) for seed in range(200))
+    rng = np.random.default_rng(5)
+    alarms = sum(bool(checked(verdicts(share, rng), seed)["intransitive"]) for seed in range(300))
     assert checked(verdicts(share, rng))["chords"] == 3
-    assert alarms / 200 <= 0.08
+    assert 0.02 <= alarms / 300 <= 0.08
 
 
 def test_a_summary_says_where_a_run_peaked() -> None:
