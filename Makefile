@@ -6,8 +6,9 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
+SCIENCE := revisions critique principles coverage label_modes overoptimisation mixture frontier rl_curves
 
-.PHONY: demo test check format pretrain interop bench clean help
+.PHONY: demo test check format pretrain interop bench science science-quick clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -52,6 +53,14 @@ $(PEERS): constraints.txt
 
 bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make bench ARGS='--rows sft --quick'; benchmarks/README.md
 	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
+
+science: $(STAMP) ## the paper's questions over seeds and the table of claims; goes on where it was: make science SCIENCE='revisions mixture'
+	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name || exit 1; done
+	$(BIN)/cai claims --sweeps $(SCIENCE) --markdown outputs/claims.md
+
+science-quick: $(STAMP) ## the same on one seed, half the RL: to see that it runs; its verdicts mean little
+	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name $(QUICK) || exit 1; done
+	$(BIN)/cai claims --sweeps $(SCIENCE) $(QUICK_OUTPUTS)
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)

@@ -119,7 +119,7 @@ def stage(
     """
     config = compose_config([*COMMON, *overrides])
     check_config(config)
-    enter_session(config, out)
+    enter_session(config)
     recipe = raw_value(config, f"stages.{slot}")
     check_tree(recipe, f"stages.{slot}", (), free=("out",))
     values = with_sources(_filled(recipe, upstream))

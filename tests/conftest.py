@@ -12,7 +12,6 @@ os.environ.update(
     CAI_THREADS="1",
     CAI_DEVICE="cpu",
     CAI_PROGRESS="off",
-    CAI_WANDB_MODE="disabled",
 )
 
 

@@ -68,6 +68,7 @@ ELSEWHERE = {
     "baseline": "experiment=hh_files",
     "surface": "experiment=hh_files",
     "plain_text": "experiment=hh_files",
+    "findings": "sweeps=revisions",
     "probes": "experiment=hh_files",
     "length": "experiment=hh_files",
 }

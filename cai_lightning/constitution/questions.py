@@ -58,6 +58,11 @@ def averaged(principles: Sequence[Principle], seed: int, row: str, *, count: int
     return tuple(draw(principles, seed=seed, row=row, round=n, replacement=False) for n in range(count))
 
 
+def every(principles: Sequence[Principle], _seed: int, _row: str) -> tuple[Principle, ...]:
+    """All principles in their order: the label keeps the answer under each, so any of them can be left out later."""
+    return tuple(principles)
+
+
 def per_run(_row: str) -> str:
     """The same solved examples before every question of a run: a prefix that can be shared."""
     return ""

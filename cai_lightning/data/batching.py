@@ -133,16 +133,21 @@ class BatchLoader(Generic[Batch]):
         for number in range(self._batch, len(self)):
             self.asked(number)
             self._batch = number + 1
-            place = number * self._processes + self._rank
-            if place < len(batches):
-                yield self._collate(batches[place], self._divisor(batches, place))
-            else:
-                yield self._collate(batches[-1], math.inf)
+            yield self._made(batches, number)
 
-    def _divisor(self, batches: list[list[int]], place: int) -> float:
-        size = self._accumulate * self._processes
-        first = place - place % size
-        return sum(self._mass[row] for batch in batches[first : first + size] for row in batch) / size
+    def _made(self, batches: list[list[int]], number: int) -> Batch:
+        """This process's batch of that number."""
+        place = number * self._processes + self._rank
+        if place >= len(batches):
+            return self._collate(batches[-1], math.inf)
+        step = self._step(batches, number)
+        mass = sum(self._mass[row] for batch in step for row in batch)
+        return self._collate(batches[place], mass / (self._accumulate * self._processes))
+
+    def _step(self, batches: list[list[int]], number: int) -> list[list[int]]:
+        """The batches, of all processes, of the optimizer step that this process's batch of that number is part of."""
+        first = (number - number % self._accumulate) * self._processes
+        return batches[first : first + self._accumulate * self._processes]
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and the number of batches already given out in it."""

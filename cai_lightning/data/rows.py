@@ -19,6 +19,7 @@ from cai_lightning.data.preferences import Pair, PairOf
 from cai_lightning.data.reading import Fields, LeftOut, Read, Table, collected, distinct, usable, value_of, window
 from cai_lightning.data.reshape import number_of
 from cai_lightning.text.dialogue import Dialogue, prompt_text, reply_text
+from cai_lightning.text.labels import human_label
 from cai_lightning.text.records import Comparison, Label, Prompt, Rating, Response, Revision, fingerprint, prompt_id
 
 
@@ -117,17 +118,12 @@ def labels(
 
     def make(row: Fields) -> Label:
         found = _pair(pair, row, min_reply_chars)
-        return Label(
+        return human_label(
             id=pair_id(found),
             prompt=prompt_of(found.dialogue, source, kind),
             a=found.chosen,
             b=found.rejected,
             p_a=p_chosen(found),
-            logit_ab=None,
-            logit_ba=None,
-            principle=None,
-            principle_hash=None,
-            model=None,
             source=source,
             weight=weight,
             margin=margin(found) if margin else 0.0,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -67,11 +68,11 @@ class SFTBatch(NamedTuple):
 
 
 def sft_rows(
-    examples: Sequence[tuple[Prompt, str]],
+    examples: Iterable[tuple[Prompt, str]],
     format: Format,
     *,
     max_tokens: int,
-    ended: Sequence[bool | None] | None = None,
+    ended: Iterable[bool | None] | None = None,
     folder: Path | None = None,
 ) -> tuple[SFTRows, dict[str, int]]:
     """Rows of weight 1 on the reply and its end token, 0 on the prompt, and what happened to the examples.
@@ -79,20 +80,17 @@ def sft_rows(
     An example is (prompt, reply without leading space). A prompt that is too long loses its beginning ("prompt_cut",
     see `Format.fitted`); a reply is never cut: where it is too long the row is left out ("too_long"), and so are empty
     replies ("empty"). `ended` says which replies are learned with an end token (all, if not given), which without
-    ("no_end"), and which, null, are left out ("unfinished"). The rows lie in a file in `folder`.
+    ("no_end"), and which, null, are left out ("unfinished"); one for each example. The rows lie in a file in `folder`,
+    and of the examples a thousand at a time are in memory.
     """
-    ends = list(ended or [True] * len(examples))
-    if len(ends) != len(examples):
-        raise ValueError(f"ended: {len(ends)} given for {len(examples)} examples")
+    given, ends = iter(examples), repeat(True) if ended is None else iter(ended)
     rows = SFTRows(len(format.tokenizer), folder=folder)
     counts = Counter(kept=0, prompt_cut=0, too_long=0, empty=0, no_end=0, unfinished=0)
-    for first in range(0, len(examples), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        prompts = format.prompt_ids([prompt for prompt, _ in examples[part]])
-        replies = format.reply_ids(
-            [reply for _, reply in examples[part]], ended=[end is not False for end in ends[part]]
-        )
-        for (asked, text), whole, reply, end in zip(examples[part], prompts, replies, ends[part], strict=True):
+    while part := list(islice(given, TOGETHER)):
+        end_of = list(islice(ends, len(part)))
+        prompts = format.prompt_ids([prompt for prompt, _ in part])
+        replies = format.reply_ids([reply for _, reply in part], ended=[end is not False for end in end_of])
+        for (asked, text), whole, reply, end in zip(part, prompts, replies, end_of, strict=True):
             found = format.fitted(asked, max_tokens - len(reply), inside=True, ids=whole)
             if found is None or not text.strip() or end is None:
                 counts["empty" if not text.strip() else "unfinished" if end is None else "too_long"] += 1

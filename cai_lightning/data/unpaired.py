@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from cai_lightning.data.batching import BatchLoader, Plan
+from cai_lightning.data.mismatched import Mismatched, mismatched
 from cai_lightning.data.ragged import Ragged, id_type
 from cai_lightning.models.format import Format
 from cai_lightning.models.packing import Packed, Route, Tree, pack
@@ -60,18 +61,18 @@ class UnpairedRows(Sequence[UnpairedRow]):
 
 
 class UnpairedBatch(NamedTuple):
-    """B texts packed, a branch each, and as many `mismatched` ones: the same prompts before the replies of other rows.
+    """B texts packed, a branch each. `divisor` is what the weighted sum over texts is to be divided by, `rows` the
+    texts' numbers in the data.
 
-    The latter are null where there is one row. `divisor` is what the weighted sum over texts is to be divided by,
-    `rows` the texts' numbers in the data.
+    The first batch of a step has `mismatched` texts for all of this process's batches of the step, the others None.
     """
 
     packed: Packed
-    mismatched: Packed | None
     p_desirable: Tensor
     weight: Tensor
     divisor: Tensor
     rows: Tensor
+    mismatched: tuple[Mismatched, ...] | None = None
 
 
 def taken_apart(labels: Sequence[Label]) -> list[Rating]:
@@ -157,37 +158,46 @@ class UnpairedData(LightningDataModule):  # type: ignore[misc]
     def _batches(self, rows: Sequence[UnpairedRow], accumulate: int) -> BatchLoader[UnpairedBatch]:
         lengths = [len(row.prompt) + len(row.reply) for row in rows]
         mass = [row.weight for row in rows]
-        collate = partial(collate_unpaired, rows, longest=max(lengths, default=0), route=self._route)
-        return BatchLoader(lambda epoch: self._plan(lengths, epoch=epoch), collate, mass, accumulate=accumulate)
+        collate = partial(collate_unpaired, rows, route=self._route)
+        ahead = partial(mismatched, rows, longest=max(lengths, default=0), route=self._route)
+        plan = lambda epoch: self._plan(lengths, epoch=epoch)  # noqa: E731
+        return StepLoader(plan, collate, mass, accumulate=accumulate, ahead=ahead)
 
 
-def collate_unpaired(
-    rows: Sequence[UnpairedRow], chosen: list[int], divisor: float, *, longest: int, route: Route
-) -> UnpairedBatch:
-    """The batch of the rows numbered `chosen`, in this order; mismatched texts are cut at `longest` tokens."""
+class StepLoader(BatchLoader[UnpairedBatch]):
+    """A loader whose first batch of each step has what all of the step's KL is read from.
+
+    `ahead(step, mine)` makes it of the step's batches and the numbers of those that are this process's.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], list[list[int]]],
+        collate: Callable[[list[int], float], UnpairedBatch],
+        mass: Sequence[float],
+        *,
+        accumulate: int,
+        ahead: Callable[[list[list[int]], list[int]], tuple[Mismatched, ...]],
+    ) -> None:
+        super().__init__(plan, collate, mass, accumulate=accumulate)
+        self._ahead = ahead
+
+    def _made(self, batches: list[list[int]], number: int) -> UnpairedBatch:
+        batch = super()._made(batches, number)
+        if number % self._accumulate:
+            return batch
+        rounds = range(min(self._accumulate, len(self) - number))
+        mine = [each * self._processes + self._rank for each in rounds]
+        return batch._replace(mismatched=self._ahead(self._step(batches, number), mine))
+
+
+def collate_unpaired(rows: Sequence[UnpairedRow], chosen: list[int], divisor: float, *, route: Route) -> UnpairedBatch:
+    """The batch of the rows numbered `chosen`, in this order, without mismatched texts."""
     picked = [rows[number] for number in chosen]
-    by = rotation([tuple(map(int, row.prompt)) for row in picked])
-    others = picked[by:] + picked[:by]
-    mixed = [
-        Tree(row.prompt, (other.reply[: longest - len(row.prompt)],)) for row, other in zip(picked, others, strict=True)
-    ]
     return UnpairedBatch(
         packed=pack([Tree(row.prompt, (row.reply,)) for row in picked], route=route),
-        mismatched=pack(mixed, route=route) if by else None,
         p_desirable=torch.tensor([row.p_desirable for row in picked]),
         weight=torch.tensor([row.weight for row in picked]),
         divisor=torch.tensor(divisor),
         rows=torch.tensor(chosen),
     )
-
-
-def rotation(prompts: Sequence[tuple[int, ...]]) -> int:
-    """By how many rows to turn the replies so that the fewest stand behind their own prompt again; 0 for one row.
-
-    Both replies of a label have one prompt and are often neighbours, so a turn by one would not part them.
-    """
-
-    def met(by: int) -> int:
-        return sum(prompt == prompts[(number + by) % len(prompts)] for number, prompt in enumerate(prompts))
-
-    return min(range(1, len(prompts)), key=met, default=0)

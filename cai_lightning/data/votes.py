@@ -21,6 +21,7 @@ from cai_lightning.data.reshape import number_of
 from cai_lightning.data.rows import asks, pair_id, prompt_of
 from cai_lightning.data.wrappers import Reading, as_read
 from cai_lightning.text.dialogue import Dialogue
+from cai_lightning.text.labels import human_label
 from cai_lightning.text.records import Label, Ranked
 
 
@@ -98,19 +99,15 @@ def _drawn(row: Ranked, limit: int | None, seed: int, dropped: Counter[str]) -> 
 
 
 def _label(pair: Pair, row: Ranked, p_chosen: Callable[[Pair], float], source: str, weight: float) -> Label:
-    return Label(
+    return human_label(
         id=pair_id(pair),
         prompt=row.prompt,
         a=pair.chosen,
         b=pair.rejected,
         p_a=p_chosen(pair),
-        logit_ab=None,
-        logit_ba=None,
-        principle=None,
-        principle_hash=None,
-        model=None,
         source=source,
         weight=weight,
+        margin=0.0,
     )
 
 

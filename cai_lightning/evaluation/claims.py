@@ -51,12 +51,14 @@ class Contrast(NamedTuple):
     freedom: float
 
 
-def contrast(cells: Mapping[str, Cell], weights: Mapping[str, float], drawn: Draws, than: float = 0) -> Contrast:
+def contrast(
+    cells: Mapping[str, Cell], weights: Mapping[str, float], drawn: Draws, than: float | None = None
+) -> Contrast:
     """The weighted sum of the arms' figures, less `than`, with its paired 95 % interval; KeyError for an unknown arm.
 
     Where no draw differs, for all prompts of every arm are alike, shares have Agresti and Caffo's error (2000).
     """
-    rows: Floats = np.sum([weight * cells[arm].rows for arm, weight in weights.items()], axis=0) - than
+    rows: Floats = np.sum([weight * cells[arm].rows for arm, weight in weights.items()], axis=0) - (than or 0.0)
     n = min(cells[arm].n for arm in weights)
     error, freedom = drawn.spread(rows, n)
     if error > 0:
@@ -113,7 +115,7 @@ def judge(claims: Sequence[Claim], measured: Measured) -> list[dict[str, Any]]:
 def _contrast(weights: Mapping[str, float], claim: Claim, measured: Measured) -> Contrast | None:
     cells = measured.cells.get(claim.metric, {})
     known = set(weights) <= cells.keys()
-    return contrast(cells, weights, measured.drawn, claim.than or 0.0) if known else None
+    return contrast(cells, weights, measured.drawn, claim.than) if known else None
 
 
 def _p(claim: Claim, found: Contrast | None) -> float:

@@ -82,7 +82,8 @@ def logit(design: Floats, scores: Floats) -> tuple[Floats, Floats]:
             break
         theta += np.clip(step, -_LONGEST, _LONGEST)
         if np.abs(step).max() < _CLOSE:
-            return theta, np.linalg.solve(hessian, (design * (scores - share)[:, None]).T).T
+            influence = np.asarray(np.linalg.solve(hessian, (design * (scores - share)[:, None]).T).T, np.float64)
+            return theta, influence
     raise ValueError(
         "logistic regression has no finite maximum: its columns tell wins from losses, or depend on another"
     )

@@ -1,10 +1,11 @@
-"""The command line: `cai run | plan | ls | show | adopt | gc | env`, and by name the verbs of the room `commands`.
+"""The command line: `cai run | plan | ablate | ls | show | adopt | gc | env`, and the verbs of the room `commands`.
 
 Loads no stage and no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,30 +13,36 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml  # type: ignore[import-untyped]
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cai_lightning import __version__
 from cai_lightning.experiment import inspection, workspace
-from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, jobs, parse
-from cai_lightning.experiment.errors import UserError, failed, failures, nearest, one_line
+from cai_lightning.experiment.ablation import as_run
+from cai_lightning.experiment.asked import MULTIRUN, SEARCH, asked
+from cai_lightning.experiment.compose import CONF, CONFIG_NAME, compose_config, parse, quoted
+from cai_lightning.experiment.errors import UserError, failed, nearest, one_line
 from cai_lightning.experiment.pipeline import Plan, make_plan
 from cai_lightning.experiment.places import chosen, place_of
 from cai_lightning.experiment.runtime import check_config, check_writable
+from cai_lightning.experiment.search import check_search
+from cai_lightning.experiment.sweep import entered, run_job
+from cai_lightning.experiment.worker import UNTIL, end_with_parent
 
 HELP = f"""cai {__version__} - Constitutional AI experiments from one config
 
   cai run  [key=value ...] [-m]   build what is missing and write a report      cai run experiment=smoke
   cai plan [key=value ...]        the tree of stages: what exists, what would be built, at which price
+  cai ablate [constitution=NAME]  which principle does what: the price first (--price: no more than that), then a page
+                                  through=labels | reward_model | training
   cai ls                          finished results in the store
   cai show KEY                    recipe, upstream and provenance of one result
   cai adopt KEY                   keep a result after a harmless edit of the source
@@ -104,31 +111,25 @@ def _help() -> int:
     return 0
 
 
-def all_jobs(arguments: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The arguments with flags first, and the overrides of every job that they ask for; nothing is composed yet."""
-    flags = [text for text in arguments if text in MULTIRUN]
-    overrides = [text for text in arguments if text not in MULTIRUN]
-    parse(overrides)
-    wanted = [*flags, *overrides]
-    if any(text.startswith("sweeps=") for text in overrides):
-        params = compose_config(overrides, hydra_config=True).hydra.sweeper.params or {}
-        return wanted, jobs([*(f"{key}={value}" for key, value in params.items()), *overrides])
-    return wanted, jobs(overrides) if flags else [overrides]
-
-
 def run(arguments: list[str]) -> int:
     """Builds what is missing and writes the report; everything is checked before anything is written."""
-    wanted, job_list = all_jobs(arguments)
-    for overrides in job_list:
-        check_writable(_plan(overrides).store.root)
+    if os.environ.pop(UNTIL, None):
+        threading.Thread(target=end_with_parent, daemon=True).start()
+    wanted = asked(arguments)
+    if wanted.search is not None and wanted.search._target_ == SEARCH:
+        check_search(wanted.search)
+    plans = [_plan(overrides) for overrides in wanted.jobs]
+    for one in plans:
+        check_writable(one.store.root)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    sys.argv = ["cai", *wanted]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on in place of printing them
-    try:
-        _hydra_main()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(one_line(error)) from None
+    with entered(wanted, plans) if wanted.hydra else contextlib.nullcontext() as folder:
+        sys.argv = ["cai", *wanted.arguments, *([f"hydra.sweep.dir={quoted(folder)}"] if folder else [])]
+        try:
+            _hydra_main()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(one_line(error)) from None
     return 1 if failed else 0
 
 
@@ -138,20 +139,26 @@ def _stop(number: int, _: Any) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG_NAME)
 def _hydra_main(config: DictConfig) -> None:
-    """One job, inside Hydra. Paths are relative to where the command was given."""
-    from cai_lightning.experiment.run import execute
-
-    here = HydraConfig.get()
-    os.chdir(here.runtime.cwd)
-    with failures(f"job {here.job.num}" if here.mode is RunMode.MULTIRUN else ""):
-        execute(config, Path(here.runtime.output_dir))
+    run_job(config)
 
 
 def plan(arguments: list[str]) -> int:
     """Prints the tree of stages with what exists and what would be built."""
-    _, job_list = all_jobs(arguments)
-    inspection.print_plans([_plan(overrides) for overrides in job_list], job_list)
+    wanted = asked(arguments)
+    plans = [_plan(overrides) for overrides in wanted.jobs]
+    if wanted.search is None:
+        inspection.print_plans(plans, wanted.jobs, brief=False)
+    else:
+        inspection.print_search(plans, wanted.jobs, wanted.search.get("n_trials"))
     return 0
+
+
+def ablate(arguments: list[str]) -> int:
+    """Prints what it costs to find out which principle does what, and without `--price` finds it out."""
+    wanted = as_run([text for text in arguments if text != PRICE])
+    found = asked(wanted)
+    inspection.print_plans([_plan(overrides) for overrides in found.jobs], found.jobs, brief=True)
+    return 0 if PRICE in arguments else run(wanted)
 
 
 def _plan(overrides: list[str]) -> Plan:
@@ -218,10 +225,11 @@ def _one_key(arguments: list[str], command: str) -> tuple[str, list[str]]:
     return keys[0], [text for text in arguments if text not in keys]
 
 
-MULTIRUN = ("-m", "--multirun")
+PRICE = "--price"
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
     "run": (run, MULTIRUN),
     "plan": (plan, MULTIRUN),
+    "ablate": (ablate, (*MULTIRUN, PRICE)),
     "ls": (ls, ()),
     "show": (show, ()),
     "adopt": (adopt, ()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +41,7 @@ def compose_config(overrides: list[str], *, hydra_config: bool = False) -> DictC
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             return compose(CONFIG_NAME, overrides=overrides, return_hydra_config=hydra_config)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group is set to null
         raise UserError(_one_line(error, overrides)) from None
 
 
@@ -59,15 +59,22 @@ def parse(overrides: list[str]) -> list[Override]:
 
 
 def jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a multirun: the product of all choices, in order."""
-    parts = []
+    """The overrides of every job of a multirun: the product of all choices, in order; a key's last override counts."""
+    parts: dict[str, list[str]] = {}
     for text, override in zip(overrides, parse(overrides), strict=True):
-        if override.is_sweep_override():
-            key = text.split("=", 1)[0]
-            parts.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            parts[key] = [text]
+        elif override.is_discrete_sweep():
+            parts[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            parts.append([text])
-    return [list(job) for job in itertools.product(*parts)]
+            raise UserError(f"{text}: an interval has no end of points; hydra/sweeper=search chooses among them")
+    return [list(job) for job in itertools.product(*parts.values())]
+
+
+def quoted(text: object) -> str:
+    """A value, such as a path, as Hydra's grammar takes it whatever it holds."""
+    return QuotedString(str(text), Quote.single).with_quotes()
 
 
 def _first(error: BaseException) -> str:
@@ -91,10 +98,13 @@ def _suggestion(overrides: list[str]) -> str:
     groups = {str(p.parent.relative_to(CONF)) for p in CONF.rglob("*.yaml") if p.parent != CONF}
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")
-        if key in groups:
-            options = [p.stem for p in (CONF / key).glob("*.yaml")]
+        group, _, place = key.partition("@")
+        if group in groups:
+            options = [p.stem for p in (CONF / group).glob("*.yaml")]
             if value not in options:
                 return nearest(value, options)
+            if place and place not in known:
+                return nearest(place, known)
         elif key not in known and key not in ("experiment", "sweeps") and not key.startswith("hydra"):
             return nearest(key, [*known, *groups])
     return ""

@@ -22,11 +22,12 @@ from cai_lightning.experiment.sources import source_digest
 from cai_lightning.experiment.store import Store
 
 
-def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
+def print_plans(plans: list[Plan], overrides: list[list[str]], *, brief: bool) -> None:
     """Prints each job's stages in order with what they cost or would cost; what several jobs share is priced once.
 
     A stage's number is the one that `cai run` shows; behind the arrow stand the numbers that it is made from. GiB are
-    those of a stage's largest moment, the libraries' own left out; "~" marks seconds told from an earlier run.
+    those of a stage's largest moment, the libraries' own left out; "~" marks seconds told from an earlier run. `brief`
+    leaves out what need not be built.
     """
     seen: set[str] = set()
     totals = dict.fromkeys((*FIGURES, "seconds"), 0.0)
@@ -44,13 +45,33 @@ def print_plans(plans: list[Plan], overrides: list[list[str]]) -> None:
                 totals = {figure: total + _known(figures[figure]) for figure, total in totals.items()}
                 peak = max(peak, _known(costs[slot].memory))
             mark = "have" if plan.have(slot) else "shared" if name in seen else "build"
-            print(f"  {number:3} {mark:6} {_line(plan, slot, costs[slot], times[slot])}".rstrip())
+            if mark == "build" or not brief:
+                print(f"  {number:3} {mark:6} {_line(plan, slot, costs[slot], times[slot])}".rstrip())
             seen.add(name)
     missing = {plan.nodes[slot].name for plan in plans for slot in plan.nodes if not plan.have(slot)}
     print(f"{len(seen)} results: {len(seen) - len(missing)} exist, {len(missing)} to build", end="")
     known = [f"{short(total)} {name}" for name, total in totals.items() if total]
     known += [f"{gib(peak)} GiB at most"] if peak else []
     print(f": about {', '.join(known)}, where known" if known else "")
+
+
+def print_search(plans: list[Plan], overrides: list[list[str]], n_trials: int | None) -> None:
+    """Prints the plan of a search's first corner, and in a line what it builds and costs at each further point.
+
+    That is what its first two corners do not share. The points themselves nobody knows beforehand.
+    """
+    print_plans(plans[:1], overrides[:1], brief=False)
+    print(
+        f"the above is one point; the search's {n_trials or ''} points are not known beforehand".replace("  ", " "),
+        end="",
+    )
+    if len(plans) > 1:
+        shared = set(plans[0].names().values())
+        apart = [slot for slot, name in plans[1].names().items() if name not in shared]
+        times = seconds(plans[1], estimates(plans[1]))
+        spent = short(sum(_known(times[slot]) for slot in apart))
+        print(f"; each further one builds {len(apart)} results anew, about {spent} seconds, where known", end="")
+    print()
 
 
 def _line(plan: Plan, slot: str, cost: Any, time: float) -> str:

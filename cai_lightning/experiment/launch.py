@@ -95,7 +95,7 @@ def _places(count: int) -> Iterator[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     for rank in range(count):
-        quiet = {"CAI_PROGRESS": "off", "CAI_WANDB_MODE": "disabled"} if rank else {}
+        quiet = {"CAI_PROGRESS": "off"} if rank else {}
         group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         yield {"RANK": str(rank), "LOCAL_RANK": str(rank), **group, **quiet}
 

@@ -13,10 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cai_lightning.experiment.digest import Digests
 from cai_lightning.experiment.errors import failed, failures
-from cai_lightning.experiment.pipeline import Plan, build, make_plan
+from cai_lightning.experiment.pipeline import Plan, make_plan
 from cai_lightning.experiment.recipe import Edge, Fixed, edges, make_node
 from cai_lightning.experiment.run import NAMES, RUN, publish, write_json
+from cai_lightning.experiment.sweep import short
 from cai_lightning.experiment.targets import check_node
+from cai_lightning.experiment.tracking import tracked, tracking
 
 log = logging.getLogger("cai")
 
@@ -36,7 +38,7 @@ def join(folder: Path) -> None:
     done = [job for job in jobs if (job / RUN).exists()]
     for job in (job for job in jobs if job not in done):
         failed.append(job.name)
-        log.error("cai: job %s did not finish; the joint summary is without it", job.name)
+        log.error("cai: job %s did not finish, see %s; the joint summary is without it", job.name, job / "run.log")
     if not done:
         return
     facts = [json.loads((job / RUN).read_text(encoding="utf-8")) for job in done]
@@ -50,10 +52,12 @@ def join(folder: Path) -> None:
     joint_facts = _joint_facts(plan, facts)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(first), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
-    for slot in slots:
-        build(plan, slot)
-    publish(plan, folder, joint_facts)
-    write_json(folder / RUN, joint_facts)
+    with tracking(first, folder, plan, kind="sweep") as tell:
+        for slot in slots:
+            tracked(plan, slot, tell, {})
+        publish(plan, folder, joint_facts)
+        write_json(folder / RUN, joint_facts)
+        tell("published")
     log.info("joint summary of %d jobs: %s", len(done), folder / "report.html")
 
 
@@ -146,14 +150,9 @@ def variants(jobs: list[Path]) -> list[str]:
     overrides = [[str(text) for text in OmegaConf.load(job / ".hydra" / "overrides.yaml")] for job in jobs]
     common = set.intersection(*(set(texts) for texts in overrides))
     return [
-        ", ".join(_short(text) for text in texts if text not in common and not text.startswith("replicate="))
+        ", ".join(short(text) for text in texts if text not in common and not text.startswith("replicate="))
         for texts in overrides
     ]
-
-
-def _short(override: str) -> str:
-    key, sign, value = override.partition("=")
-    return key.rpartition(".")[2] + sign + value
 
 
 def _joint_facts(plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Only stages that the `report` node reaches are planned; a stage that nobody refe
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -173,8 +173,16 @@ def with_sources(value: Any) -> Any:
     return value
 
 
-def build(plan: Plan, slot: str, work: Mapping[str, float] = MappingProxyType({})) -> Built:
-    """The artifact of one slot, whose upstream artifacts exist; `work`, what it was to cost, goes into its timing."""
+def build(
+    plan: Plan,
+    slot: str,
+    work: Mapping[str, float] = MappingProxyType({}),
+    begun: Callable[[Path], None] = lambda _: None,
+) -> Built:
+    """The artifact of one slot, whose upstream artifacts exist; `work`, what it was to cost, goes into its timing.
+
+    `begun` hears where it is being made, unless it is there already.
+    """
     node = plan.nodes[slot]
     made_from = upstream(plan, node)
     about = {
@@ -190,6 +198,7 @@ def build(plan: Plan, slot: str, work: Mapping[str, float] = MappingProxyType({}
 
     def make(folder: Path) -> dict[str, Any]:
         values = {k: v for k, v in with_paths(node.values, plan).items() if k not in ("_target_", "version")}
+        begun(folder)
         return {**work, **launch.make(folder, node.target, values)}
 
     return plan.store.build(node.stage, node.key, about, make)

@@ -67,25 +67,30 @@ class Node:
         return f"{self.stage}/{self.key}"
 
 
-def raw_value(config: DictConfig, path: str) -> Any:
-    """The unresolved value at a dotted path, edges as Edge, plain references followed, all else resolved."""
+def raw_value(config: DictConfig, path: str, trail: tuple[str, ...] = ()) -> Any:
+    """The unresolved value at a dotted path, edges as Edge, plain references followed, all else resolved.
+
+    `trail` are the references that led here. Raises UserError where there is no value, or one that refers to itself.
+    """
     parent_path, _, name = path.rpartition(".")
     parent = OmegaConf.select(config, parent_path) if parent_path else config
     if isinstance(parent, ListConfig) and name.isdecimal() and int(name) < len(parent):
-        return _walk(config, parent, int(name), path)
+        return _walk(config, parent, int(name), path, trail)
     if not isinstance(parent, DictConfig) or name not in parent.keys():  # noqa: SIM118 a key without value is there too
         known = list(parent.keys()) if isinstance(parent, DictConfig) else []
         raise UserError(f"{path}: no such key.{nearest(name, [str(k) for k in known])}")
-    return _walk(config, parent, name, path)
+    return _walk(config, parent, name, path, trail)
 
 
-def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: str) -> Any:
+def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: str, trail: tuple[str, ...]) -> Any:
     node: Any = parent._get_node(name)
     raw = node._value() if hasattr(node, "_value") else node
     if isinstance(raw, str) and (edge := EDGE.match(raw)):
         return Edge(edge.group(1))
     if isinstance(raw, str) and (reference := REFERENCE.match(raw)):
-        return raw_value(config, reference.group(1))
+        if (other := reference.group(1)) in trail:
+            raise UserError(f"{other}: refers to itself; give it a value")
+        return raw_value(config, other, (*trail, other))
     if OmegaConf.is_missing(parent, name):
         raise UserError(f"{path}: no value; set it, for example {path}=...")
     try:
@@ -93,9 +98,9 @@ def _walk(config: DictConfig, parent: DictConfig | ListConfig, name: Any, path: 
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
     if isinstance(value, DictConfig):
-        return {str(k): _walk(config, value, k, f"{path}.{k!s}") for k in value}
+        return {str(k): _walk(config, value, k, f"{path}.{k!s}", trail) for k in value}
     if isinstance(value, ListConfig):
-        return [_walk(config, value, i, f"{path}.{i}") for i in range(len(value))]
+        return [_walk(config, value, i, f"{path}.{i}", trail) for i in range(len(value))]
     return value
 
 

@@ -14,40 +14,62 @@ from omegaconf import DictConfig, OmegaConf
 
 from cai_lightning.experiment.digest import json_digest
 from cai_lightning.experiment.estimates import work
-from cai_lightning.experiment.pipeline import Plan, build, make_plan, stale, with_paths
+from cai_lightning.experiment.pipeline import Plan, make_plan, stale, with_paths
 from cai_lightning.experiment.runtime import check_device, enter_session
 from cai_lightning.experiment.targets import construct, locate
+from cai_lightning.experiment.tracking import Tell, tracked, tracking
 
 RUN, NAMES = "run.json", "artifacts.json"
 log = logging.getLogger("cai")
 
 
-def execute(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """The facts of the run, also written to `run.json`; the report lies in `folder` afterwards."""
+def execute(config: DictConfig, folder: Path, *, again: bool) -> dict[str, Any]:
+    """The facts of the run, also written to `run.json`; the report lies in `folder` afterwards.
+
+    Unless it is to run `again`, a run that is finished in this folder stays as it is.
+    """
     started = time.perf_counter()
-    (folder / RUN).unlink(missing_ok=True)
     plan = make_plan(config)
-    enter_session(config, folder)
+    if not again and (facts := finished(plan, folder)):
+        return facts
+    (folder / RUN).unlink(missing_ok=True)
+    enter_session(config)
     if not all(plan.have(slot) for slot in plan.nodes):
         check_device(str(config.runtime.device))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     write_json(folder / NAMES, plan.names())
-    stages = {}
-    for number, slot in enumerate(plan.nodes, start=1):
-        stages[slot] = {str(config.replicate): _build(plan, slot, number, str(config.runtime.on_code_change))}
-    facts = {
+    with tracking(config, folder, plan, kind="run") as tell:
+        stages = {}
+        for number, slot in enumerate(plan.nodes, start=1):
+            stages[slot] = {str(config.replicate): _build(plan, slot, number, str(config.runtime.on_code_change), tell)}
+        facts = _facts(config, plan, stages, time.perf_counter() - started)
+        _collect_metrics(plan, folder)
+        publish(plan, folder, facts)
+        write_json(folder / RUN, facts)
+        tell("published")
+    return facts
+
+
+def _facts(config: DictConfig, plan: Plan, stages: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return {
         "experiment": config.name,
         "replicate": config.replicate,
         "stages": stages,
         "keys": plan.names(),
         "joint": {slot: joint_digest(plan, slot) for slot in config.joint if slot in plan.nodes},
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-    _collect_metrics(plan, folder)
-    publish(plan, folder, facts)
-    write_json(folder / RUN, facts)
-    return facts
+
+
+def finished(plan: Plan, folder: Path) -> dict[str, Any] | None:
+    """The facts of this run where `folder` holds it to its end, with results of today's source; else None."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = facts["keys"] == plan.names() and all(plan.have(slot) and not stale(plan, slot) for slot in plan.nodes)
+    return facts if whole else None
 
 
 def joint_digest(plan: Plan, slot: str) -> str:
@@ -74,7 +96,7 @@ def publish(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
     os.replace(temporary, latest)
 
 
-def _build(plan: Plan, slot: str, number: int, on_code_change: str) -> dict[str, Any]:
+def _build(plan: Plan, slot: str, number: int, on_code_change: str, tell: Tell) -> dict[str, Any]:
     node = plan.nodes[slot]
     os.environ["CAI_SLOT"] = slot
     if reason := stale(plan, slot):
@@ -86,7 +108,7 @@ def _build(plan: Plan, slot: str, number: int, on_code_change: str) -> dict[str,
     if not plan.have(slot):
         log.info("[%d/%d] %s ...", number, len(plan.nodes), slot)
     try:
-        built = build(plan, slot, {} if plan.have(slot) else work(plan, slot))
+        built = tracked(plan, slot, tell, {} if plan.have(slot) else work(plan, slot))
     except Exception as error:
         error.add_note(f"stages.{slot}")
         raise

@@ -31,6 +31,9 @@ RUNTIME: dict[str, Any] = {
     "wandb.mode": Literal["offline", "online", "disabled"],
     "wandb.project": str,
     "wandb.group": str | None,
+    "wandb.upload": Literal["manifests", "files"],
+    "wandb.samples": int,
+    "wandb.patience": float,
 }
 
 
@@ -46,6 +49,9 @@ def check_config(config: DictConfig) -> None:
         raise UserError(f"runtime.threads: {config.runtime.threads} given, but at least 1 is wanted")
     if not 0 <= config.runtime.checkpoint_share < math.inf:
         raise UserError(f"runtime.checkpoint_share: {config.runtime.checkpoint_share} given, but at least 0 is wanted")
+    for key in ("samples", "patience"):
+        if not 0 <= config.runtime.wandb[key] < math.inf:
+            raise UserError(f"runtime.wandb.{key}: {config.runtime.wandb[key]} given, but at least 0 is wanted")
     if "_target_" not in config.report:
         raise UserError("report: needs _target_, the function that a run ends with")
     for key in ("name", "sweep"):
@@ -85,11 +91,6 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def group_of(folder: Path) -> str:
-    """The W&B group of a run: its folder's name, or the sweep's for a job of a sweep."""
-    return folder.parent.name if folder.parent.parent.name == "sweeps" else folder.name
-
-
 def threads_of(wanted: int | str) -> str:
     """What stages are told of threads: a number, or "auto" where nobody asks for one; OMP_NUM_THREADS does, where a
     launcher has set it.
@@ -100,7 +101,7 @@ def threads_of(wanted: int | str) -> str:
     return given if given.isdigit() and int(given) else "auto"
 
 
-def enter_session(config: DictConfig, folder: Path) -> None:
+def enter_session(config: DictConfig) -> None:
     """Tells stages about this machine through the environment: whatever changes no number."""
     runtime = config.runtime
     threads = threads_of(runtime.threads)
@@ -115,10 +116,6 @@ def enter_session(config: DictConfig, folder: Path) -> None:
         CAI_THREADS=threads,
         CAI_CHECKPOINT_SHARE=str(runtime.checkpoint_share),
         CAI_PROGRESS=str(runtime.progress),
-        CAI_WANDB_MODE=str(runtime.wandb.mode),
-        CAI_WANDB_PROJECT=str(runtime.wandb.project),
-        CAI_WANDB_GROUP=str(runtime.wandb.group or group_of(folder)),
-        CAI_WANDB_DIR=str(folder),
         OMP_NUM_THREADS="1" if threads == "auto" else threads,
         CAI_ISOLATE="1" if runtime.isolate else "0",
         HF_HUB_OFFLINE="0" if runtime.online else "1",

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from cai_lightning.experiment.errors import one_line
 from cai_lightning.experiment.targets import construct, locate
 
+UNTIL = "CAI_END_WITH_STDIN"  # set for a `cai run` that is to end so
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,7 +48,7 @@ def _work(reply: BinaryIO) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cai").setLevel(logging.INFO)
     folder, target, values = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     said: dict[str, Any]
     try:
         _call(folder, target, values)
@@ -85,7 +86,8 @@ def _peak_rss_mb() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Ends this process when its stdin does."""
     # not sys.stdin, whose lock a thread must not hold when the interpreter ends
     os.read(0, 1)
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -34,14 +35,22 @@ class PairBatch(Protocol):
     divisor: Tensor
 
 
-class UnpairedBatch(Protocol):
-    """B texts packed, a branch each; P(desirable), weights, and the same prompts before other rows' replies.
+class Mismatched(Protocol):
+    """Prompts before other rows' replies, a branch each; what does not `count` is read and left out."""
 
-    `mismatched` is null where there is no other row. The weighted sum over texts is divided by `divisor`.
+    packed: Packed
+    counts: bool
+
+
+class UnpairedBatch(Protocol):
+    """B texts packed, a branch each; P(desirable), weights. The weighted sum over texts is divided by `divisor`.
+
+    `mismatched` are those of all of this process's batches of an optimizer step, in the first of them; None in the
+    others.
     """
 
     packed: Packed
-    mismatched: Packed | None
     p_desirable: Tensor
     weight: Tensor
     divisor: Tensor
+    mismatched: Sequence[Mismatched] | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +46,8 @@ class Checkpoints(Callback):  # type: ignore[misc]
         self._first = first  # whether this process is the one that writes
         self._trainer: Trainer | None = None
         self._last = time.monotonic()
-        self._seconds = _FIRST_SECONDS
+        # the least of the last three: one write that a busy disk made slow would put the next one off for long
+        self._seconds = deque([_FIRST_SECONDS], maxlen=3)
         self._step = 0  # of the checkpoint that there is
 
     def found(self) -> Path | None:
@@ -78,13 +80,13 @@ class Checkpoints(Callback):  # type: ignore[misc]
             return
         if trainer.global_step == self._step:
             return
-        due = (time.monotonic() - self._last) * self._share >= self._seconds
+        due = (time.monotonic() - self._last) * self._share >= min(self._seconds)
         if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
             start = time.monotonic()
             self._step = trainer.global_step
             trainer.save_checkpoint(self.folder / f"{self._step:012d}{SUFFIX}")
             self._last = time.monotonic()
-            self._seconds = self._last - start
+            self._seconds.append(self._last - start)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of what is kept, and the bytes of each journal, which are on the disk then."""

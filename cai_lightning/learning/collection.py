@@ -32,7 +32,8 @@ class Steps(NamedTuple):
 class Part(NamedTuple):
     """What one process has collected: the trees so numbered of the iteration, their replies and scores, on the CPU.
 
-    `heldout` are the scores of a judge that is not maximised; none where there is no such judge.
+    `members` are the scores of each reward model by its name, where `scores` are made of several. `heldout` are those
+    of a judge that is not maximised; none where there is no such judge.
     """
 
     numbers: list[int]
@@ -40,6 +41,7 @@ class Part(NamedTuple):
     ended: list[bool]
     replies: list[str]
     scores: list[float]
+    members: dict[str, list[float]]
     heldout: list[float]
     steps: Steps
 
@@ -58,6 +60,7 @@ def joined(parts: Sequence[Part], samples: int) -> Part:
         ended=[parts[part].ended[row] for part, row in rows],
         replies=[parts[part].replies[row] for part, row in rows],
         scores=[parts[part].scores[row] for part, row in rows],
+        members={name: [parts[part].members[name][row] for part, row in rows] for name in parts[0].members},
         heldout=[parts[part].heldout[row] for part, row in rows] if parts[0].heldout else [],
         steps=Steps(
             *(torch.stack([wide[part][kind][row] for part, row in rows]) for kind in range(len(Steps._fields)))
@@ -75,7 +78,10 @@ def rewarded(
 
 
 def figures(found: Part, rewards: Tensor, returns: Tensor) -> dict[str, float]:
-    """The figures of an iteration, by TRL's names where it has one; `_se` are standard errors of means over replies."""
+    """The figures of an iteration, by TRL's names where it has one; `_se` are standard errors of means over replies.
+
+    `objective/scores/<name>` is the mean score of one of several reward models.
+    """
     steps, mask = found.steps, found.steps.mask
     kl, lengths = torch.where(mask, k1(steps.logps, steps.reference), 0.0).sum(1), mask.sum(1).float()
     stats = {
@@ -94,6 +100,8 @@ def figures(found: Part, rewards: Tensor, returns: Tensor) -> dict[str, float]:
         if values:
             stats[name] = torch.tensor(values).mean()
             stats[f"{name}_se"] = _standard_error(torch.tensor(values))
+    for name, values in found.members.items():
+        stats[f"objective/scores/{name}"] = torch.tensor(values).mean()
     return {name: value.item() for name, value in stats.items()}
 
 

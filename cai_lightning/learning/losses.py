@@ -114,7 +114,7 @@ def dpo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
 def cdpo_loss(pairs: PreferenceInput, *, beta: float, label_smoothing: float) -> LossOutput:
     """The DPO loss in nats per pair when a share `label_smoothing` (below 1/2) of the labels is thought flipped.
 
-    Source: Mitchell 2023, "A note on DPO with noisy preferences", eq. 3.
+    Source: Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO" (v1.1), eq. 3.
     """
     p_chosen = pairs.p_chosen * (1 - label_smoothing) + (1 - pairs.p_chosen) * label_smoothing
     return dpo_loss(pairs._replace(p_chosen=p_chosen), beta=beta)
@@ -125,7 +125,7 @@ def robust_dpo_loss(pairs: PreferenceInput, *, beta: float, flip_rate: float) ->
 
     A label of p counts as one of (p - flip_rate) / (1 - 2 flip_rate): a certain one counts more than once, and its loss
     has no lower end. A label takes its margin along when it is flipped. Raises ValueError unless 0 <= flip_rate < 1/2.
-    Source: Chowdhury et al. 2024, the unbiased loss of rDPO (sec. 3).
+    Source: Chowdhury et al. 2024 (arXiv 2403.00409), the unbiased loss of rDPO.
     """
     if not 0 <= flip_rate < 0.5:
         raise ValueError(f"flip_rate: is {flip_rate}; it must be a share below 0.5, where labels still say something")
@@ -139,7 +139,7 @@ def ipo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
     """The weighted mean squared distance, in nats squared, of the log-ratio margin from +-1/(2 beta).
 
     A soft label is the mean over both hard ones, so the best margin is (p_chosen - 1/2) / beta. Margins are of summed
-    log-probabilities, as in the paper. Source: Azar et al. 2023, eq. 17 (their tau is beta).
+    log-probabilities, as in the paper. Source: Azar et al. 2023 (arXiv 2310.12036), eq. 17 (their tau is beta).
     """
     chosen, rejected = log_ratios(pairs)
     margin, target = chosen - rejected, 1 / (2 * beta)

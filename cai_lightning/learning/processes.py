@@ -10,6 +10,7 @@ import copy
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -21,8 +22,20 @@ def automatic() -> str:
     return "auto"
 
 
+class Sharded(ModelParallelStrategy):  # type: ignore[misc]
+    """FSDP2 over all processes of a fit; checkpoints are one file, whatever their number."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Takes every process for a part of the data: "auto" would take every machine."""
+        self._data_parallel_size = self.num_processes
+        super().setup_environment()
+
+
 class Shardable(LightningModule):  # type: ignore[misc]
-    """A module whose weights are sharded where the strategy has a mesh of processes (ModelParallelStrategy)."""
+    """A module whose weights are sharded where the strategy has a mesh of processes (`Sharded`)."""
 
     def configure_model(self) -> None:
         """Shards the weights of the children, if the strategy asks for it."""

@@ -22,7 +22,7 @@ def simpo_loss(pairs: PreferenceInput, *, beta: float, gamma: float) -> LossOutp
     """The weighted mean SimPO loss in nats per pair: beta times the nats per token are to differ by gamma.
 
     A soft label is the mean over both hard ones, each of which wants the margin for its own reply. Lengths count the
-    end token. Source: Meng et al. 2024, eq. 6.
+    end token. Source: Meng et al. 2024 (arXiv 2405.14734), eq. 6.
     """
     chosen, rejected = _per_token(pairs)
     difference = beta * (chosen - rejected)
@@ -36,8 +36,9 @@ def orpo_loss(pairs: PreferenceInput, *, odds_ratio_weight: float) -> LossOutput
 
     A probability is the geometric mean over a reply's tokens, the end token included; rewards are log-odds of it.
     A soft label is the mean over both hard ones, in both terms: the rejected reply is imitated too, by 1 - p_chosen.
-    Source: Hong et al. 2024, eq. 6 and 7, odds as in eq. 4; `odds_ratio_weight` is their lambda. Deviation: the first
-    term, too, is a mean per token of each pair, so that pairs count alike whatever their lengths.
+    Source: Hong et al. 2024 (arXiv 2403.07691), eq. 6 and 7, probabilities as in eq. 3, odds as in eq. 4;
+    `odds_ratio_weight` is their lambda. Deviation: the first term, too, is a mean per token of each pair, so that pairs
+    count alike whatever their lengths.
     """
     chosen, rejected = _per_token(pairs)
     odds_chosen, odds_rejected = log_odds(chosen), log_odds(rejected)

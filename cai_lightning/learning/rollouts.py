@@ -37,6 +37,7 @@ from cai_lightning.models.format import Format
 from cai_lightning.models.logprobs import place
 from cai_lightning.models.noise import row_key
 from cai_lightning.models.packing import Packed, Route, Tree, pack
+from cai_lightning.models.reward_ensemble import Combine, combined
 from cai_lightning.models.sampler import Sampled
 from cai_lightning.text.dialogue import Dialogue
 
@@ -49,8 +50,11 @@ class RolloutPrompt(NamedTuple):
     ids: list[int]
 
 
+FIRST = "first"  # the name of the reward model that others stand beside
 Scorer = Callable[[list[Dialogue], list[str]], list[float]]
 """(dialogues, replies) -> the score of each reply."""
+MemberScorer = Callable[[list[Dialogue], list[str]], dict[str, list[float]]]
+"""(dialogues, replies) -> the score of each reply by each of several reward models, by their names."""
 
 
 class KLControl(Protocol):
@@ -81,11 +85,11 @@ class Collector:
     """Collects one iteration's rollouts from the policy of `module`.
 
     Each prompt drawn gets `samples` replies. `reference(packed)` gives the reference's log-probabilities of the tokens
-    of all branches, at the same temperature. `score(dialogues, replies)` reads words, and so does `heldout`, whose
-    scores are only looked at. A score goes through `transform`, which sees the lengths of replies too, loses
-    `missing_eos_penalty` where the reply was cut at `max_new_tokens`, and goes through `scaling`; `estimator` makes
-    advantages. `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound
-    memory.
+    of all branches, at the same temperature. `score(dialogues, replies)` reads words. So do `others`, further reward
+    models beside it, the `first`: `combine` makes one score of all. So does `heldout`, whose scores are only looked at.
+    A score goes through `transform`, which sees the lengths of replies too, loses `missing_eos_penalty` where the reply
+    was cut at `max_new_tokens`, and goes through `scaling`; `estimator` makes advantages.
+    `observe(iteration, prompts, replies, scores)` sees the words. `sample_rows` and `forward_rows` bound memory.
 
     It is called with gradients on, the module in train mode and outside autocast, and cares for all three. The old
     log-probabilities come from a forward pass as in training: a sampler's own differ by rounding. Where replies are
@@ -98,6 +102,8 @@ class Collector:
     prompts: Sequence[RolloutPrompt]
     tokenizer: PreTrainedTokenizerBase
     score: Scorer
+    others: MemberScorer | None
+    combine: Combine
     heldout: Scorer | None
     transform: Callable[[Tensor, Tensor], Tensor]
     scaling: Callable[[Tensor], Tensor]
@@ -160,10 +166,18 @@ class Collector:
             steps, read = self._forward(trees, sampled)
         replies = self._replies(prompts, sampled)
         dialogues = [prompt.dialogue for prompt in prompts]
-        scores = self.score(dialogues, replies)
+        scores, members = self._scores(dialogues, replies)
         heldout = [] if self.heldout is None else self.heldout(dialogues, replies)
         on_cpu = Steps(*(whole.cpu() for whole in steps))
-        return Part(numbers, trees, ended(sampled), replies, scores, heldout, on_cpu), read
+        return Part(numbers, trees, ended(sampled), replies, scores, members, heldout, on_cpu), read
+
+    def _scores(self, dialogues: list[Dialogue], replies: list[str]) -> tuple[list[float], dict[str, list[float]]]:
+        """The score of each reply, and of several reward models each one's."""
+        scores = self.score(dialogues, replies)
+        if self.others is None:
+            return scores, {}
+        members = {FIRST: scores, **self.others(dialogues, replies)}
+        return combined(members, self.combine), members
 
     def _sample(self, prompts: list[RolloutPrompt], names: list[str]) -> list[Sampled]:
         policy = self.module.policy

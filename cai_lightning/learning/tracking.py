@@ -1,17 +1,15 @@
-"""Where the figures of a fit go: a JSON line a step, always; Weights & Biases beside it, offline unless asked."""
+"""Where the figures of a fit go: a JSON line a step. What shows them elsewhere reads that file."""
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 METRICS = "metrics.jsonl"
 
@@ -46,37 +44,3 @@ class JsonlLogger(Logger):  # type: ignore[misc]
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Writes nothing: the manifest has the recipe."""
-
-
-@contextmanager
-def wandb_loggers(
-    *, mode: str, project: str, group: str, name: str, tags: Sequence[str], folder: Path, init_timeout: float
-) -> Iterator[list[Logger]]:
-    """One W&B logger, or none where `mode` is "disabled"; the run is finished on leaving, also after an error.
-
-    Only mode "online" uses the network. Where it does not answer within `init_timeout` seconds the run goes on
-    offline, with one warning.
-    """
-    if mode == "disabled":
-        yield []
-        return
-    run = _init(mode, init_timeout, project=project, group=group, name=name, tags=list(tags), dir=str(folder))
-    try:
-        yield [WandbLogger(experiment=run)]
-    finally:
-        # Otherwise the next stage of this process would log into the same run.
-        run.finish()
-
-
-def _init(mode: Any, init_timeout: float, **names: Any) -> Any:
-    import wandb
-
-    settings = wandb.Settings(init_timeout=init_timeout, console="off", silent=True)
-    try:
-        return wandb.init(mode=mode, settings=settings, **names)
-    except wandb.errors.Error as error:
-        if mode != "online":
-            raise
-        cause = str(error).partition("\n")[0]
-        warnings.warn(f"W&B is not reachable ({cause}); this run is logged offline", stacklevel=2)
-        return wandb.init(mode="offline", settings=settings, **names)

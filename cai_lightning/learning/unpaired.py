@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai_lightning.learning.batches import UnpairedBatch
+from cai_lightning.learning.batches import Mismatched, UnpairedBatch
 from cai_lightning.learning.figures import StepFigures
+from cai_lightning.learning.gathering import gathered
 from cai_lightning.learning.losses import LossOutput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.preference import LiveReference
@@ -18,12 +19,11 @@ from cai_lightning.learning.processes import Shardable
 from cai_lightning.learning.unpaired_losses import UnpairedInput, batch_kl
 from cai_lightning.models.causal import evaluating
 from cai_lightning.models.logprobs import branch_logprobs
-from cai_lightning.models.packing import Packed
 
 
 class UnpairedModule(Shardable):  # type: ignore[misc]
-    """Lowers a loss of unpaired replies. The KL is one batch's, so batches are parts of the recipe: more of them to a
-    step give the gradients of their own KLs.
+    """Lowers a loss of unpaired replies. The KL is that of the whole optimizer step, over its batches and processes, so
+    a step is the same however it is cut.
     """
 
     def __init__(
@@ -42,17 +42,22 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
         self._optimizer = optimizer
         self._schedule = schedule
         self._figures = StepFigures()
+        self._kl: Tensor | None = None  # of the step at hand
 
     def training_step(self, batch: UnpairedBatch, batch_idx: int) -> Tensor:
         """The batch's part of the loss of its accumulation window."""
-        loss, metrics = self._step(batch)
+        # First, and so before anything of the gradient's pass is kept.
+        if batch.mismatched is not None:
+            self._kl = self._moved(batch.mismatched)
+        assert self._kl is not None, "the first batch of a step has its mismatched texts"
+        loss, metrics = self._step(batch, self._kl)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
         self._figures.add(self, batch_idx, metrics, weight)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: UnpairedBatch, batch_idx: int) -> None:  # noqa: ARG002
         """Logs the loss and the KL of validation replies."""
-        figures = self._step(batch)[1]
+        figures = self._step(batch, self._moved(batch.mismatched or ()))[1]
         metrics = {f"val/{name}": figures[name] for name in ("loss", "kl")}
         self.log_dict(metrics, batch_size=len(batch.weight))
 
@@ -61,9 +66,7 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
         steps = int(self.trainer.estimated_stepping_batches)
         return configured(self, self._optimizer, self._schedule, steps)
 
-    def _step(self, batch: UnpairedBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        # First, and so before anything of the gradient's pass is kept.
-        kl = self._kl(batch.mismatched, batch.weight)
+    def _step(self, batch: UnpairedBatch, kl: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         output = self._loss(
             UnpairedInput(
                 policy=branch_logprobs(self.policy, batch.packed, temperature=1.0),
@@ -75,10 +78,14 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
         )
         return output.loss, {"loss": output.loss.detach(), **output.metrics}
 
-    def _kl(self, mismatched: Packed | None, weight: Tensor) -> Tensor:
-        if mismatched is None:
-            return batch_kl(weight[:0], weight[:0])
-        # Dropout would add to the distance from a reference that has none.
-        with torch.no_grad(), evaluating(self.policy):
-            policy = branch_logprobs(self.policy, mismatched, temperature=1.0)
-        return batch_kl(policy, self._live(self.policy, mismatched))
+    def _moved(self, mismatched: Sequence[Mismatched]) -> Tensor:
+        """The KL in nats over the mismatched texts of all processes."""
+        rows = [torch.zeros(2, 0)]
+        for one in mismatched:
+            # Dropout would add to the distance from a reference that has none.
+            with torch.no_grad(), evaluating(self.policy):
+                policy = branch_logprobs(self.policy, one.packed, temperature=1.0)
+            found = torch.stack([policy, self._live(self.policy, one.packed)]).cpu()
+            rows += [found] if one.counts else []
+        policy, reference = torch.cat(gathered(torch.cat(rows, 1), self.trainer.world_size), 1).to(self.device)
+        return batch_kl(policy, reference)

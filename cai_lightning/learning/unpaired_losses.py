@@ -29,7 +29,8 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     A desirable reply should gain probability, beyond what the policy has moved at all; an undesirable one lose it. A
     soft rating is the mean over both hard ones. At log-ratio 0 and KL 0 a reply costs half its label's weight. Rewards
     are logged of replies that are rather desirable than not, and of the others; NaN where a batch has none.
-    Source: Ethayarajh et al. 2024, eq. 8, in which lambda_D and lambda_U are `desirable_weight`, `undesirable_weight`.
+    Source: Ethayarajh et al. 2024 (arXiv 2402.01306), eq. 8, in its first version eq. 7, in which lambda_D and lambda_U
+    are `desirable_weight`, `undesirable_weight`.
     """
     # Masked first: a gradient of 0 times NaN would be NaN.
     ratio = torch.where(replies.weight > 0, replies.policy - replies.reference, 0.0)
@@ -53,7 +54,8 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
 def batch_kl(policy: Row, reference: Row) -> Scalar:
     """The mean log-ratio of mismatched texts, in nats, not below 0 and without a gradient; 0 of none.
 
-    Source: Ethayarajh et al. 2024, sec. 4.1: prompts with the replies of other rows stand for samples of the policy,
-    so it is no estimate of the KL divergence without bias, but one without sampling.
+    Prompts with the replies of other rows stand for samples of the policy, so it is no estimate of the KL divergence
+    without bias, but one without sampling. Source: Ethayarajh et al. 2024 (arXiv 2402.01306), the estimate of z_0;
+    theirs is of a microbatch, ours of an optimizer step.
     """
     return (policy - reference).sum().div(max(1, len(policy))).clamp(min=0)

@@ -12,6 +12,7 @@ from cai_lightning.microworld.oracle import Truth, assess
 from cai_lightning.microworld.prompts import SOURCE, to_prompt
 from cai_lightning.microworld.revisions import draft_at_some_round
 from cai_lightning.microworld.world import Benign, Kind, Split, draw_benign, draw_red_team
+from cai_lightning.text.labels import human_label
 from cai_lightning.text.records import Comparison, Label, Prompt
 
 MORE_WRONG = (1, 2, 3)
@@ -128,17 +129,4 @@ def _turn(rng: random.Random, p_a: float, flip: float) -> float:
 
 
 def _label(name: str, prompt: Prompt, a: str, b: str, p_a: float, source: str) -> Label:
-    return Label(
-        id=name,
-        prompt=prompt,
-        a=a,
-        b=b,
-        p_a=p_a,
-        logit_ab=None,
-        logit_ba=None,
-        principle=None,
-        principle_hash=None,
-        model=None,
-        source=source,
-        weight=1.0,
-    )
+    return human_label(id=name, prompt=prompt, a=a, b=b, p_a=p_a, source=source, weight=1.0, margin=0.0)

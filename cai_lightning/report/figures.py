@@ -72,10 +72,11 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         "evasive": HEIGHT + 0.1 * runs,
         "rates": max(HEIGHT, 0.12 * len(RATES) * players) + listed / (1 if players > NAMED else 2),
     }
-    return {name: _figure(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
+    return {name: single(draw, tall.get(name, HEIGHT)) for name, draw in wanted.items()}
 
 
-def _figure(draw: Callable[[Axes], None], height: float) -> Figure:
+def single(draw: Callable[[Axes], None], height: float = HEIGHT) -> Figure:
+    """A figure of one panel, `height` inches high."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), facecolor=PAPER, layout="constrained")
         axes = figure.add_subplot()
@@ -171,10 +172,10 @@ def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
     axes.set_ylim(-0.02, 1.02)
 
 
-def write(folder: Path, drawn: Mapping[str, Figure]) -> list[Path]:
+def write(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """The PNG files written to `folder`, 150 dots an inch, the same bytes every time."""
     paths = []
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
         with rc_context(STYLE):
             FigureCanvasAgg(figure)

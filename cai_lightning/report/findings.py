@@ -37,21 +37,25 @@ __all__ = ["COLUMNS", "KIND", "draw", "rows", "section"]
 
 
 def section(findings: Figures) -> str:
-    """The section of the page: question, claims with verdicts, arms with intervals, figures. All text is escaped."""
+    """The section of the page, with its heading. All text is escaped."""
+    return markup.section(escape(f"Findings: {findings['name']}"), body(findings, f"findings {findings['name']}"))
+
+
+def body(findings: Figures, ids: str) -> str:
+    """Question, claims with verdicts, figures, arms with intervals; `ids` begins the ids of the figures."""
     about = f'<p class="question">{escape(str(findings.get("question") or ""))}</p>'
     if findings.get("prediction"):
         about += caption(f"Prediction: {findings['prediction']}")
     if findings.get("note"):
         about += f'<p class="note">{escape(str(findings["note"]))}</p>'
-    name = findings["name"]
     drawn = "".join(
-        f"<figure>{svg(figure, _slug(f'findings {name} {metric}'))}"
+        f"<figure>{svg(figure, _slug(f'{ids} {metric}'))}"
         f"<figcaption>{escape(_figure_words(findings, metric))}</figcaption></figure>"
         for metric, figure in panels(findings).items()
     )
     figures = f'<div class="figures">{drawn}</div>' if drawn else ""
-    body = about + _claims(findings) + figures + folded("All arms", _arms(findings))
-    return markup.section(escape(f"Findings: {name}"), f'<div class="findings">{body}</div>')
+    shown = about + _claims(findings) + figures + folded("All arms", _arms(findings))
+    return f'<div class="findings">{shown}</div>'
 
 
 def _slug(text: str) -> str:
@@ -86,7 +90,8 @@ def expected_words(findings: Figures, claim: Figures) -> str:
     """The direction that was written down before the run, with the margin within which two figures are equal."""
     margin = claim.get("margin")
     room = f" within {_show(findings, claim['metric'], margin, signed=False)}" if margin else ""
-    return f"{claim.get('expected') or '–'}{room}"
+    than = "" if claim.get("than") is None else f" than {_show(findings, claim['metric'], claim['than'], signed=False)}"
+    return f"{claim.get('expected') or '–'}{than}{room}"
 
 
 def _claims(findings: Figures) -> str:

@@ -39,7 +39,7 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     drawn = figures.figures(variant, tables["calibration"])
     evals = {} if any(one.kind == "evals" for one in shown.values()) else summary["evals"]
     sections = [
-        section("Players", _players(summary)),
+        section("Players", players_table(summary["players"]) + _reading(summary)),
         section("Figures", _figures(drawn)),
         *map(findings.section, measured),
         section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
@@ -51,38 +51,49 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
         section("Transcripts", conversations(transcripts)),
         section("Stages", _stages(summary["stages"])),
     ]
-    return "".join(["<!doctype html>\n", _head(summary), _masthead(summary, tables["note"]), *sections, "</main>\n"])
+    return whole(str(summary["experiment"]), _facts(summary), tables["note"], sections)
 
 
-def _head(summary: Mapping[str, Any]) -> str:
+def whole(title: str, facts: Mapping[str, str], note: str | None, sections: Iterable[str]) -> str:
+    """A page from its title, the facts below it, a note or none, and its sections; these alone are markup already."""
+    top = head(title, ["page.css"]) + _masthead(title, facts, note)
+    return "".join(["<!doctype html>\n", top, *sections, "</main>\n"])
+
+
+def head(title: str, sheets: Sequence[str]) -> str:
+    """The page's head up to `<main>`, with these style sheets of the package inside."""
     light, dark = ("".join(f"--{role}:{pair[k]};" for role, pair in COLOURS.items()) for k in (0, 1))
-    style = files("cai_lightning.report").joinpath("page.css").read_text(encoding="utf-8")
+    style = "".join(files("cai_lightning.report").joinpath(name).read_text(encoding="utf-8") for name in sheets)
     return (
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(str(summary['experiment']))} · Constitutional AI</title>\n<style>\n"
+        f"<title>{escape(title)} · Constitutional AI</title>\n<style>\n"
         f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{style}</style></head>\n<main>\n"
     )
 
 
-def _masthead(summary: Mapping[str, Any], note: str | None) -> str:
-    facts = {
+def _facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "seeds": ", ".join(map(str, summary["seeds"])),
         "anchor": label(summary["anchor"]) if summary["anchor"] else "–",
-        "judge": summary["judge"] or "–",
+        "judge": str(summary["judge"] or "–"),
         "time": _seconds(summary["seconds"]),
         "peak memory": fixed(summary["peak_rss_mb"], "{:.0f} MB"),
     }
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
+
+
+def _masthead(title: str, facts: Mapping[str, str], note: str | None) -> str:
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     aside = f'<p class="note">{escape(note)}</p>' if note else ""
     return (
-        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(str(summary["experiment"]))}</h1>{aside}'
+        f'<header><p class="kicker">Constitutional AI</p><h1>{escape(title)}</h1>{aside}'
         f'<dl class="facts">{items}</dl></header>\n'
     )
 
 
-def _players(summary: Mapping[str, Any]) -> str:
-    players = ordered(summary["players"])
+def players_table(players: Mapping[str, Any]) -> str:
+    """A row a player with Elo and rates over their intervals; metrics that nobody has are left out."""
+    players = ordered(players)
     known = [m for m in METRICS if any(player[m]["value"] is not None for player in players.values())]
     if not known:
         return ""
@@ -98,7 +109,7 @@ def _players(summary: Mapping[str, Any]) -> str:
         ]
         for name, player in players.items()
     ]
-    return table(["", *(METRICS[metric] for metric in known)], rows, style="measured players") + _reading(summary)
+    return table(["", *(METRICS[metric] for metric in known)], rows, style="measured players")
 
 
 def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> Scale:
@@ -111,6 +122,8 @@ def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> Scale:
 
 
 def _reading(summary: Mapping[str, Any]) -> str:
+    if not summary["players"]:
+        return ""
     seeds = len(summary["seeds"])
     over = f"{seeds} seeds and the prompts" if seeds > 1 else "the prompts of one seed"
     return (

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from cai_lightning.report import findings as found
@@ -63,15 +64,19 @@ def run(
     )
     parts = {"ratings": variant, "calibration": feedback, "reward_model": reward, "note": note, "public": shown}
     (folder / "report.html").write_text(render(summary, parts, chosen), encoding="utf-8")
-    (folder / "figures").mkdir(exist_ok=True)
-    write(folder / "figures", figures(variant, feedback))
-    measured = [one.content for one in shown.values() if one.kind == found.KIND]
-    for one in measured:
-        write(folder / "figures", found.draw(one))
-    if measured:
-        write_csv(folder / "findings.csv", found.COLUMNS, [row for one in measured for row in found.rows(one)])
+    drawn = figures(variant, feedback)
+    write_beside(folder, drawn, [one.content for one in shown.values() if one.kind == found.KIND])
     print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
     print(f"report: {folder / 'report.html'}")
+
+
+def write_beside(folder: Path, drawn: Mapping[str, Figure], measured: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `figures/*.png` of the run and of its findings, and `findings.csv` where there are any."""
+    (folder / "figures").mkdir(exist_ok=True)
+    for some in (drawn, *map(found.draw, measured)):
+        write(folder / "figures", some)
+    if measured:
+        write_csv(folder / "findings.csv", found.COLUMNS, [row for one in measured for row in found.rows(one)])
 
 
 def summarise(

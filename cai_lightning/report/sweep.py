@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.report import findings as found
 from cai_lightning.report.console import as_text, claims_table
-from cai_lightning.report.figures import write
 from cai_lightning.report.page import render
-from cai_lightning.report.publish import content, jobs, summarise
-from cai_lightning.report.sheets import write_csv
+from cai_lightning.report.publish import content, jobs, summarise, write_beside
 from cai_lightning.text.artifacts import Table
 
 WIDTH = 120
@@ -46,8 +43,6 @@ def run(
     parts = {"ratings": None, "calibration": None, "reward_model": None, "note": note, "public": shown}
     (folder / "report.html").write_text(render(summary, parts, []), encoding="utf-8")
     measured = shown["findings"].content
-    (folder / "figures").mkdir(exist_ok=True)
-    write(folder / "figures", found.draw(measured))
-    write_csv(folder / "findings.csv", found.COLUMNS, found.rows(measured))
+    write_beside(folder, {}, [measured])
     print(as_text(claims_table(measured, title=str(run["experiment"])), width=WIDTH))
     print(f"report: {folder / 'report.html'}")

@@ -17,7 +17,7 @@ def conversations(transcripts: Sequence[Mapping[str, Any]]) -> str:
 def _conversation(one: Mapping[str, Any], *, opened: bool) -> str:
     kind = escape(one["kind"].replace("_", "-"))
     title = f'<summary><span class="kind">{kind}</span>{escape(one["prompt"][-1]["content"])}</summary>'
-    earlier = "".join(_step(turn["role"], turn["content"], "turn") for turn in one["prompt"][:-1])
+    earlier = "".join(step(turn["role"], turn["content"], "turn") for turn in one["prompt"][:-1])
     flag = " open" if opened else ""
     return f'<details class="talk"{flag}>{title}{earlier}{_chain(one)}{_answers(one["answers"])}</details>\n'
 
@@ -25,16 +25,17 @@ def _conversation(one: Mapping[str, Any], *, opened: bool) -> str:
 def _chain(one: Mapping[str, Any]) -> str:
     if one["reply"] is None:
         return ""
-    steps = [_step("reply", one["reply"], "reply")]
+    steps = [step("reply", one["reply"], "reply")]
     for turn in one["rounds"]:
         steps.append(f'<p class="principle">Round {turn["round"]} · {escape(turn["principle"])}</p>')
         if turn["critique"] is not None:
-            steps.append(_step("critique", turn["critique"], "critique"))
-        steps.append(_step("revision", turn["revision"], "revision"))
+            steps.append(step("critique", turn["critique"], "critique"))
+        steps.append(step("revision", turn["revision"], "revision"))
     return f'<div class="chain">{"".join(steps)}</div>'
 
 
-def _step(name: str, text: str, style: str) -> str:
+def step(name: str, text: str, style: str) -> str:
+    """One turn under its name, both escaped; `style` is a class of page.css."""
     return f'<div class="step {style}"><h4>{escape(name)}</h4><p>{escape(text)}</p></div>'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -19,15 +19,23 @@ def choose(revisions: Sequence[Revision], answers: Sequence[Answer], *, count: i
     chains = _by_prompt(revisions)
     replies = _by_prompt([row for row in answers if "@" not in row.player])
     prompts = {row.prompt.id: row.prompt for row in revisions} | {row.prompt.id: row.prompt for row in answers}
-    order = sorted(prompts, key=fingerprint)
-    both = [name for name in order if name in chains and name in replies]
-    revised = [name for name in order if name in chains and name not in replies]
-    answered: dict[str, list[str]] = {}
+    order = in_order(set(chains), {name: prompts[name].kind for name in replies})
+    return [_transcript(prompts[name], chains.get(name, []), replies.get(name, [])) for name in order[:count]]
+
+
+def in_order(revised: Collection[str], answered: Mapping[str, str]) -> list[str]:
+    """The ids of all prompts in the order in which they are shown, by the hash of the id; `answered` gives their kinds.
+
+    Prompts with both a revision chain and answers come first; then chains and answers, kinds in turn, alternate.
+    """
+    order = sorted({*revised, *answered}, key=fingerprint)
+    both = [name for name in order if name in revised and name in answered]
+    chains = [name for name in order if name not in answered]
+    by_kind: dict[str, list[str]] = {}
     for name in order:
-        if name in replies and name not in chains:
-            answered.setdefault(prompts[name].kind, []).append(name)
-    rest = _in_turn(revised, _in_turn(*(answered[kind] for kind in sorted(answered))))
-    return [_transcript(prompts[name], chains.get(name, []), replies.get(name, [])) for name in (*both, *rest)[:count]]
+        if name not in revised:
+            by_kind.setdefault(answered[name], []).append(name)
+    return [*both, *_in_turn(chains, _in_turn(*(by_kind[kind] for kind in sorted(by_kind))))]
 
 
 def _by_prompt(rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -42,7 +50,7 @@ def _in_turn(*lists: Sequence[str]) -> list[str]:
 
 
 def _transcript(prompt: Prompt, revisions: list[Revision], answers: list[Answer]) -> dict[str, Any]:
-    rounds = _chain(revisions)
+    rounds = chain_of(revisions)
     first_of = {row.player: row.text for row in reversed(answers)}
     return {
         "id": prompt.id,
@@ -57,7 +65,7 @@ def _transcript(prompt: Prompt, revisions: list[Revision], answers: list[Answer]
     }
 
 
-def _chain(revisions: list[Revision]) -> list[Revision]:
+def chain_of(revisions: list[Revision]) -> list[Revision]:
     """The first chain of a prompt: each round revises what the round before left."""
     found: list[Revision] = []
     for row in sorted(revisions, key=lambda row: row.round):  # stable: ties stay in file order

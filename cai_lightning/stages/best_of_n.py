@@ -8,17 +8,18 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import AnswerRows, CausalLM, PromptRows, RewardModel
-from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import ROWS, Answer, Prompt, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from cai_lightning.learning.rollouts import Scorer
 
 REWARDS = "rewards.jsonl"
 _ANSWERS = "answers.jsonl"
-Score = Callable[[list[Dialogue], list[str]], list[float]]  # the reward of each reply, in order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ def run(
     `reward_dtype` and `reward_precision` are the reward model's. Source: Stiennon et al. 2020, section 4.3.
     """
     from cai_lightning.stages.reading import write_counts
+    from cai_lightning.stages.roles import load_judge, scorer
     from cai_lightning.stages.sampling import load_backend, sampled_counts
     from cai_lightning.stages.session import progress
     from cai_lightning.text.backends import Sampling
@@ -75,7 +77,7 @@ def run(
     if not (out / ROWS).exists():
         sampling = Sampling(temperature, max_new_tokens, tuple(stop), seed)
         backend = load_backend(policy, dtype=dtype, batch_size=batch_size, route=route)
-        score = _scorer(reward_model, dtype=reward_dtype, precision=reward_precision, rows=score_rows)
+        score = scorer(*load_judge(reward_model, dtype=reward_dtype), precision=reward_precision, rows=score_rows)
         samples.mkdir(exist_ok=True)
         with progress(len(rows), "prompts") as advance:
             work = _choosing(backend, score, sampling, player=player, policy=policy, n=n)
@@ -100,29 +102,8 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def _scorer(folder: Path, *, dtype: str, precision: str, rows: int) -> Score:
-    """What scores replies by the reward model of a folder, `rows` at a time."""
-    import torch
-
-    from cai_lightning.models.reward import load_reward
-    from cai_lightning.stages.session import autocast, device
-
-    model, tokenizer = load_reward(folder, dtype=dtype)
-    model.to(device())
-
-    def score(dialogues: list[Dialogue], replies: list[str]) -> list[float]:
-        with torch.inference_mode(), autocast(precision):
-            found = model.score_replies(tokenizer, dialogues, replies, batch_size=rows)
-        for dialogue, value in zip(dialogues, found, strict=True):
-            if not math.isfinite(value):
-                raise ValueError(f"reward_model: gives {value} to a reply to {dialogue[-1].content!r}; train it anew")
-        return found
-
-    return score
-
-
 def _choosing(
-    backend: Any, score: Score, sampling: Any, *, player: str, policy: Path, n: int
+    backend: Any, score: Scorer, sampling: Any, *, player: str, policy: Path, n: int
 ) -> Callable[[Sequence[Prompt]], Iterator[_Chosen]]:
     """What samples n replies to each prompt of a chunk and gives the best of each."""
     from cai_lightning.stages.sampling import provenance
@@ -135,12 +116,21 @@ def _choosing(
         rewards = score([prompt.dialogue for prompt in some for _ in range(n)], [done.text for done in drawn])
         for place, prompt in enumerate(some):
             mine = rewards[place * n : (place + 1) * n]
+            _check(prompt, mine)
             best = mine.index(max(mine))
             origin = provenance(drawn[place * n + best], sampling, policy, cut=prompt.dialogue in backend.cut)
             who: dict[str, Any] = {"id": prompt.id, "player": player, "sequences": None, "prompt": prompt, **origin}
             yield _Chosen(**who, chosen=mine[best], mean=sum(mine) / n)
 
     return work
+
+
+def _check(prompt: Prompt, rewards: Sequence[float]) -> None:
+    """Raises ValueError where a reward is no finite number: no comparison would choose it, or nothing else."""
+    for reward in rewards:
+        if not math.isfinite(reward):
+            last = prompt.dialogue[-1].content
+            raise ValueError(f"reward_model: gives {reward} to a reply to {last!r}; train it anew")
 
 
 def _answer(row: _Chosen) -> Answer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_lightning.stages.estimates import Estimate, learned, taken
+from cai_lightning.stages.losses import UNREAD, check_of_pairs
 from cai_lightning.text.artifacts import CausalLM, LabelRows, ReferenceRows
 from cai_lightning.text.records import Reference, read_rows
 
@@ -51,7 +52,7 @@ def run(
     from cai_lightning.stages.training import batches_of, train
 
     if reference is not None and not needs_reference(loss):
-        raise ValueError("reference: this loss looks at the policy alone; set stages.dpo.reference=null")
+        raise ValueError(UNREAD)
     prepare()
     model, tokenizer = load_causal(policy, dtype=base_dtype, merge=False)
     fits(model, max_tokens)
@@ -72,6 +73,11 @@ def run(
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the loss is not one of pairs, or is given a reference that it does not read."""
+    check_of_pairs(recipe)
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,6 +61,16 @@ def request(constitution: Any) -> float:
     principles = constitution.get("principles") if isinstance(constitution, Mapping) else None
     words = [len(text) for one in principles or [] for name, text in one.items() if name != "id" and text]
     return sum(words) / len(words) / CHARACTERS if words else REQUEST_TOKENS
+
+
+def comparing(constitution: Any) -> float:
+    """How many principles of a constitution compare: those of the config, or the entries of the file of them."""
+    if not isinstance(constitution, Mapping):
+        return math.nan
+    if principles := constitution.get("principles"):
+        return sum(bool(one.get("comparison")) for one in principles)
+    file = Path(str(constitution.get("comparison_principles", "")))
+    return len(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else math.nan
 
 
 def taken(

@@ -27,7 +27,7 @@ def run(
     runs: list[dict[str, Any]],
     name: str,
     question: str,
-    prediction: str,
+    prediction: str | None,
     reseeded: str,
     note: str | None,
     metrics: dict[str, dict[str, Any]],

@@ -8,6 +8,7 @@ from typing import Any
 
 from cai_lightning.stages import memory
 from cai_lightning.stages.estimates import Estimate, learned, taken
+from cai_lightning.stages.losses import check_of_replies
 from cai_lightning.text.artifacts import CausalLM, LabelRows, RatingRows
 from cai_lightning.text.records import Rating
 
@@ -74,6 +75,11 @@ def run(
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the loss is one of pairs."""
+    check_of_replies(recipe)
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

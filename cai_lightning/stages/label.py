@@ -12,7 +12,7 @@ from cai_lightning.constitution.principles import Constitution
 from cai_lightning.constitution.questions import Asking, FewShotDraw, Order, Pick
 from cai_lightning.constitution.reasoning import Reasoning
 from cai_lightning.constitution.styles import Style
-from cai_lightning.stages.estimates import Estimate, request, scored, shown
+from cai_lightning.stages.estimates import Estimate, comparing, request, scored, shown
 from cai_lightning.text.artifacts import CausalLM, ComparisonRows, LabelRows
 from cai_lightning.text.backends import Prompt
 from cai_lightning.text.records import Comparison, Label, read_rows
@@ -110,7 +110,10 @@ def estimate(recipe: Mapping[str, Any]) -> Estimate:
     """One scored text a comparison, order and principle; with thoughts, each sampled and then scored."""
     given, thoughts = recipe["comparisons"], recipe["reasoning_samples"]
     orders = 2 if recipe["order"]["_target_"].endswith(".both_orders") else 1
-    calls = given.rows * orders * recipe["pick"].get("count", 1) * (2 * thoughts or 1)
+    pick = recipe["pick"]
+    everyone = str(pick.get("_target_", "")).endswith(".every")
+    principles = comparing(recipe["constitution"]) if everyone else pick.get("count", 1)
+    calls = given.rows * orders * principles * (2 * thoughts or 1)
     examples = shown(recipe["constitution"], "reasoning_few_shots" if thoughts else "comparison_few_shots")
     length = examples + given.length + request(recipe["constitution"]) + (recipe["thought_tokens"] if thoughts else 0)
     memory = scored(recipe, recipe["feedback_model"], rows=calls, length=length)

@@ -26,6 +26,7 @@ def run(
     scores one half); `nll` the negative log-likelihood of the label under the Bradley-Terry model. Labels with p_a of
     0.5 are left out.
     """
+    from cai_lightning.stages.reward_accuracy import rewards_of
     from cai_lightning.stages.session import progress
 
     labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
@@ -33,32 +34,11 @@ def run(
     made: list[Assessment] = []
     with progress(total, "pairs") as advance:
         for player, path in reward_models.items():
-            score = _scorer(path, batch_size=batch_size, dtype=dtype, precision=precision)
-            for name, rows in labels.items():
-                made += _assessed(player, name, rows, score(rows))
-                advance(len(rows))
+            for name, scores in rewards_of(path, labels, batch_size, dtype, precision).items():
+                made += _assessed(player, name, labels[name], scores)
+                advance(len(labels[name]))
     write_rows(out, made)
     return out
-
-
-def _scorer(path: Path, *, batch_size: int, dtype: str, precision: str) -> Any:
-    """A function from labels to the scores of a and b, one after the other."""
-    import torch
-
-    from cai_lightning.models.reward import load_reward
-    from cai_lightning.stages.session import autocast, device, prepare
-
-    prepare()
-    model, tokenizer = load_reward(path, dtype=dtype)
-    model.to(device())
-
-    def score(rows: Sequence[Label]) -> list[float]:
-        dialogues = [row.prompt.dialogue for row in rows for _ in "ab"]
-        replies = [reply for row in rows for reply in (row.a, row.b)]
-        with torch.inference_mode(), autocast(precision):
-            return model.score_replies(tokenizer, dialogues, replies, batch_size=batch_size)
-
-    return score
 
 
 def _assessed(player: str, test: str, rows: Sequence[Label], scores: Sequence[float]) -> Iterator[Assessment]:

@@ -74,12 +74,17 @@ def _states(shape: Shape, recipe: Mapping[str, Any]) -> float:
     states = trained * TRAINED + (0 if rank is None else weights(shape, base))
     head = shape.vocab_size * shape.hidden_size
     copies = 2 * (shape.in_layers() + head) if fit["precision"] == "bf16-mixed" and base == "float32" else 0
-    processes, strategy = int(fit.get("devices", 1)), str((fit.get("strategy") or {}).get("_target_", ""))
+    processes = int(fit.get("devices", 1))
     if processes == 1:
         return states + copies
-    if strategy.endswith("ModelParallelStrategy"):
+    if shards(fit):
         return (states + copies) / processes + 2 * 4 * shape.in_layers() / shape.layers
     return states + copies + 4 * trained
+
+
+def shards(fit: Mapping[str, Any]) -> bool:
+    """Whether a recipe's fit spreads the weights over its processes."""
+    return str((fit.get("strategy") or {}).get("_target_", "")).endswith((".Sharded", "ModelParallelStrategy"))
 
 
 def adapted(shape: Shape, rank: int, targets: list[str] | None) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +14,8 @@ from cai_lightning.text.artifacts import CausalLM, PromptRows, RewardModel
 from cai_lightning.text.records import Prompt, read_rows
 
 if TYPE_CHECKING:
-    from cai_lightning.learning.rollouts import RolloutPrompt, Scorer
+    from cai_lightning.learning.rollouts import RolloutPrompt
     from cai_lightning.models.format import Format
-    from cai_lightning.models.reward_ensemble import RewardEnsemble
 
 SAMPLES, ALARMS = "samples.jsonl", "alarms.jsonl"
 
@@ -72,9 +70,9 @@ def run(
     Ziegler et al. 2019. `iterations` x `rollouts` samples are seen in all. `adapter` says what of the policy learns
     beside its value head, `base_dtype` is the number format of what does not. A prompt that leaves the policy no room
     for `max_new_tokens` loses its first turns, and one whose last turn leaves none is left out; `counts.json` says how
-    many. `ensemble` are further reward models by name, whose scores `combine` makes one with those of the `first`.
-    `estimator` makes PPO, RLOO or GRPO of it. Scores of `heldout` are logged and may `stop` a run. Raises
-    ValueError where no prompt is left.
+    many, and how often the reward models, all together, met a prompt that they had to cut. `ensemble` are further
+    reward models by name, whose scores `combine` makes one with those of the `first`. `estimator` makes PPO, RLOO or
+    GRPO of it. Scores of `heldout` are logged and may `stop` a run. Raises ValueError where no prompt is left.
     """
     from cai_lightning.learning.alarms import Alarms
     from cai_lightning.learning.ppo import PPOModule
@@ -90,7 +88,7 @@ def run(
     from cai_lightning.models.packing import places
     from cai_lightning.models.reward_ensemble import load_ensemble
     from cai_lightning.stages.reading import write_counts
-    from cai_lightning.stages.roles import load_judge, load_roles
+    from cai_lightning.stages.roles import load_judge, load_roles, member_scorer, scorer
     from cai_lightning.stages.session import device, prepare
     from cai_lightning.stages.training import train
 
@@ -105,12 +103,9 @@ def run(
             targets = places(packed).to(packed.ids.device)
             return token_logprobs(roles.reference, packed, targets, temperature=temperature)
 
-    read = partial(_scorer, precision=precision, rows=forward_rows)
-    score = read(roles.judge, roles.judge_tokenizer, roles.judge_adapters)
-    if ensemble:
-        others = load_ensemble(ensemble, combine=combine, dtype=base_dtype).to(device())
-        score = _together(score, others, precision=precision, rows=forward_rows)
-    other = None if heldout is None else read(*load_judge(heldout, dtype=base_dtype))
+    reading: dict[str, Any] = {"precision": precision, "rows": forward_rows}
+    others = load_ensemble(ensemble, combine=combine, dtype=base_dtype).to(device()) if ensemble else None
+    looked_at = None if heldout is None else load_judge(heldout, dtype=base_dtype)
 
     def observe(iteration: int, drawn: list[Any], replies: list[str], scores: list[float]) -> None:
         with (out / SAMPLES).open("a", encoding="utf-8") as file:
@@ -136,8 +131,10 @@ def run(
         reference=reference,
         prompts=asked,
         tokenizer=tokenizer,
-        score=score,
-        heldout=other,
+        score=scorer(roles.judge, roles.judge_tokenizer, roles.judge_adapters, **reading),
+        others=None if others is None else member_scorer(others, **reading),
+        combine=combine,
+        heldout=None if looked_at is None else scorer(*looked_at, **reading),
         transform=transform,
         scaling=scaling,
         estimator=estimator,
@@ -181,41 +178,10 @@ def run(
         kept={"collector": collector},
         journals=[out / SAMPLES, out / ALARMS],
     )
-    run_of = {"iterations": len(collector.history), "scored_prompt_cut": roles.judge.cut}
-    write_counts(out, {**counts, **run_of})
+    cut = roles.judge.cut + (0 if others is None else others.cut) + (0 if looked_at is None else looked_at[0].cut)
+    write_counts(out, {**counts, "iterations": len(collector.history), "scored_prompt_cut": cut})
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
-
-
-def _scorer(model: Any, tokenizer: Any, adapters: list[str], *, precision: str, rows: int) -> Scorer:
-    """What scores replies by a reward model, `rows` at a time."""
-    import torch
-
-    from cai_lightning.models.adapters import only
-    from cai_lightning.stages.session import autocast
-
-    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
-        with only(model.model, adapters), torch.inference_mode(), autocast(precision):
-            found: list[float] = model.score_replies(tokenizer, dialogues, replies, batch_size=rows)
-            return found
-
-    return score
-
-
-def _together(first: Scorer, others: RewardEnsemble, *, precision: str, rows: int) -> Scorer:
-    """What scores replies by a reward model, the `first`, and the members of an ensemble as one."""
-    import torch
-
-    from cai_lightning.models.reward_ensemble import combined
-    from cai_lightning.stages.session import autocast
-
-    def score(dialogues: list[Any], replies: list[str]) -> list[float]:
-        scores = {"first": first(dialogues, replies)}
-        with torch.inference_mode(), autocast(precision):
-            scores |= others.scores_by_member(dialogues, replies, rows)
-        return combined(scores, others.combine)
-
-    return score
 
 
 def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[RolloutPrompt], dict[str, int]]:
@@ -236,6 +202,17 @@ def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[Roll
             "beside a reply; lower max_new_tokens or give shorter prompts"
         )
     return asked, dict(counts)
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError where the processes of the fit would have a part of the policy each, or names clash."""
+    if memory.shards(recipe["fit"]):
+        raise ValueError(
+            "fit.strategy: PPO samples from the whole policy, which FSDP2 spreads over the processes; "
+            "add trainer@stages.ppo.fit=ddp (the whole in each) or trainer@stages.ppo.fit=default (one process)"
+        )
+    if "first" in recipe["ensemble"]:
+        raise ValueError("ensemble: 'first' is the name of reward_model itself; take another one")
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -42,7 +42,7 @@ def run(
     from cai_lightning.models.reward_ensemble import combined
 
     labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
-    scores = [_scores(Path(one["reward_model"]), labels, batch_size, dtype, precision) for one in runs]
+    scores = [rewards_of(Path(one["reward_model"]), labels, batch_size, dtype, precision) for one in runs]
     words = None if baseline is None else json.loads((baseline / HITS).read_text(encoding="utf-8"))["bag_of_words"]
     table: dict[str, Any] = {}
     for name, rows in labels.items():
@@ -60,7 +60,7 @@ def run(
     return out
 
 
-def _scores(
+def rewards_of(
     path: Path, labels: Mapping[str, Sequence[Label]], batch_size: int, dtype: str, precision: str
 ) -> dict[str, list[float]]:
     """The rewards of a and b, one after the other, for each label of each test set."""

@@ -1,4 +1,7 @@
-"""The models of a PPO run: policy, reference and reward model, over one frozen base where adapters allow it."""
+"""The models of a PPO run: policy, reference and reward model, over one frozen base where adapters allow it.
+
+And what scores replies by a reward model, for whoever samples them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from cai_lightning.learning.rollouts import MemberScorer, Scorer
     from cai_lightning.models.reward import RewardModel
+    from cai_lightning.models.reward_ensemble import RewardEnsemble
+    from cai_lightning.text.dialogue import Dialogue
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,35 @@ def load_judge(folder: Path, *, dtype: str) -> tuple[RewardModel, PreTrainedToke
     judge, tokenizer = load_reward(folder, dtype=dtype)
     judge.requires_grad_(False)
     return judge.to(device()), tokenizer, names(judge.model)
+
+
+def scorer(
+    judge: RewardModel, tokenizer: PreTrainedTokenizerBase, adapters: list[str], *, precision: str, rows: int
+) -> Scorer:
+    """What scores replies by a reward model, `rows` at a time."""
+    import torch
+
+    from cai_lightning.models.adapters import only
+    from cai_lightning.stages.session import autocast
+
+    def score(dialogues: list[Dialogue], replies: list[str]) -> list[float]:
+        with only(judge.model, adapters), torch.inference_mode(), autocast(precision):
+            return judge.score_replies(tokenizer, dialogues, replies, batch_size=rows)
+
+    return score
+
+
+def member_scorer(judges: RewardEnsemble, *, precision: str, rows: int) -> MemberScorer:
+    """What scores replies by each of several reward models, `rows` at a time."""
+    import torch
+
+    from cai_lightning.stages.session import autocast
+
+    def score(dialogues: list[Dialogue], replies: list[str]) -> dict[str, list[float]]:
+        with torch.inference_mode(), autocast(precision):
+            return judges.scores_by_member(dialogues, replies, rows)
+
+    return score
 
 
 def _share(policy: Path, reward_model: Path, own: list[str]) -> bool:

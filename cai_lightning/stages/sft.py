@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages.estimates import Estimate, learned
 from cai_lightning.text.artifacts import CausalLM, ResponseRows, RevisionRows
-from cai_lightning.text.records import Response, Revision, read_rows
+from cai_lightning.text.records import ROWS, Response, Revision, iter_rows, read_rows
 
 if TYPE_CHECKING:
     from cai_lightning.data.unfinished import Unfinished
@@ -61,7 +63,6 @@ def run(
     from cai_lightning.models.format import Format
     from cai_lightning.stages.checks import supervision
     from cai_lightning.stages.reading import write_counts
-    from cai_lightning.stages.sampling import sampled_counts
     from cai_lightning.stages.session import prepare
     from cai_lightning.stages.training import batches_of, train
 
@@ -73,22 +74,31 @@ def run(
     for revision in read_rows(revisions, Revision):
         chains.setdefault(revision.prompt.id, []).append(revision)
     chosen = [revision for chain in chains.values() for revision in choose(chain)]
-    rows_in: list[Revision | Response] = [*chosen, *read_rows(responses, Response)]
+    finish = Counter(stop=0, length=0)
+    one, other = itertools.tee(_counted(chosen, responses, finish))
     format = Format(tokenizer)
     rows, counts = sft_rows(
-        [(row.prompt.dialogue, row.text) for row in rows_in],
+        ((row.prompt.dialogue, row.text) for row in one),
         format,
         max_tokens=max_tokens,
-        ended=[unfinished(row.finish == "stop") for row in rows_in],
+        ended=(unfinished(row.finish == "stop") for row in other),
         folder=out,
     )
-    write_counts(out, {"revisions": len(chosen), "finish": sampled_counts(rows_in)["finish"], **counts})
+    write_counts(out, {"revisions": len(chosen), "finish": dict(finish), **counts})
     batches = data(rows, [], seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
     checks = [supervision(format, every_end=not counts["no_end"])]
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed, callbacks=checks)
     save_trained(model, tokenizer, out, parent=policy, dtype=dtype)
     return out
+
+
+def _counted(chosen: Sequence[Revision], responses: Path, finish: Counter[str]) -> Iterator[Revision | Response]:
+    """The rows to learn, responses as they are read: they may be many; `finish` counts how they end."""
+    rows: Iterator[Revision | Response] = itertools.chain(chosen, iter_rows(responses / ROWS, Response))
+    for row in rows:
+        finish[row.finish] += 1
+        yield row
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

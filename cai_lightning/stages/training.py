@@ -11,10 +11,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cai_lightning.learning.checkpoints import Checkpoints, Stateful
-from cai_lightning.learning.tracking import METRICS, JsonlLogger, wandb_loggers
+from cai_lightning.learning.tracking import METRICS, JsonlLogger
 from cai_lightning.stages.session import device, is_first, prepare, progress
-
-WANDB_INIT_SECONDS = 10.0
 
 
 class Advance(Callback):  # type: ignore[misc]
@@ -44,7 +42,7 @@ def train(
     kept: Mapping[str, Stateful] = MappingProxyType({}),
     journals: Sequence[Path] = (),
 ) -> None:
-    """Trains `module` in place by `fit`; `out/metrics.jsonl` holds its figures, W&B has them too unless disabled.
+    """Trains `module` in place by `fit`; `out/metrics.jsonl` holds its figures.
 
     A killed fit goes on at its last checkpoint, with what is `kept` beside the module, and what it had written to
     `journals` and the metrics since then is removed. Of several processes only the first returns, with the weights of
@@ -56,25 +54,13 @@ def train(
     if checkpoints is None:
         for journal in journals:
             journal.unlink(missing_ok=True)
-    slot = os.environ.get("CAI_SLOT", "stage")
-    with (
-        wandb_loggers(
-            mode=os.environ.get("CAI_WANDB_MODE", "disabled"),
-            project=os.environ.get("CAI_WANDB_PROJECT", "cai-lightning"),
-            group=os.environ.get("CAI_WANDB_GROUP", ""),
-            name=f"{slot}-{out.name.removesuffix('.partial')}",
-            tags=[slot],
-            folder=Path(os.environ.get("CAI_WANDB_DIR", str(out))),
-            init_timeout=WANDB_INIT_SECONDS,
-        ) as extra,
-        progress(batches, "batches") as advance,
-    ):
+    with progress(batches, "batches") as advance:
         fit(
             module,
             data,
             seed=seed,
             accelerator=device().partition(":")[0],
-            loggers=[JsonlLogger(out), *extra],
+            loggers=[JsonlLogger(out)],
             callbacks=[Advance(advance), *callbacks],
             checkpoints=checkpoints,
         )

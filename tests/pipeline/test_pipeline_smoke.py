@@ -207,6 +207,24 @@ def test_two_feedback_models_make_one_label(first: Path, tmp_path: Path) -> None
         assert both.p_a == pytest.approx(min(max(p, 0.02), 0.98), abs=1e-6)
 
 
+def test_a_reward_model_on_the_other_half_of_the_prompts_looks_on(first: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    run, rows = example(first, outputs, "split_reward_models")
+    learnt = {"reward_model", "test_reward_model", "reward_accuracy", "test_reward_accuracy"}
+    assert built(run) == {*learnt, "ppo", "answers_ppo", "verdicts_ppo", "ratings"}
+    halves = [
+        json.loads((outputs / "store" / run["keys"][slot] / "counts.json").read_text())
+        for slot in ("reward_model", "test_reward_model")
+    ]
+    sizes = [sum(half[name] for name in ("kept", "too_long", "identical", "weightless")) for half in halves]
+    assert min(sizes) > 0
+    assert sum(sizes) == sum(len(rows(slot, Label)) for slot in ("labels", "annotations", "human_labels"))
+    logged = (outputs / "store" / run["keys"]["ppo"] / "metrics.jsonl").read_text().splitlines()
+    assert sum("heldout/scores" in json.loads(line) for line in logged) == 2
+    summary = json.loads((outputs / "latest" / "summary.json").read_text())
+    assert set(summary["tables"]["test_reward_model"]) == {"accuracy_helpful", "accuracy_harmless"}
+
+
 def from_stage(first: Path, outputs: Path, stage: str) -> None:
     """A copy of a finished store without one stage and all that was made after it."""
     shutil.copytree(first / "store", outputs / "store")

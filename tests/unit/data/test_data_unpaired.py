@@ -8,12 +8,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.data.batching import best_fit
+from cai_lightning.data.mismatched import mismatched, rotation
 from cai_lightning.data.unpaired import (
     UnpairedData,
     UnpairedRow,
     UnpairedRows,
     collate_unpaired,
-    rotation,
     taken_apart,
     unpaired_rows,
 )
@@ -102,25 +102,40 @@ def read(packed):
     return [packed.ids[places].tolist() for places in texts(packed)]
 
 
-def test_prompts_stand_before_the_replies_of_other_prompts():
-    """A turn by two parts both pairs; every reply is used once, and branches are the replies alone."""
-    batch = collate_unpaired(ROWS, [0, 1, 2, 3], 6.0, longest=9, route="packed")
+def test_branches_are_the_replies_alone():
+    batch = collate_unpaired(ROWS, [0, 1, 2, 3], 6.0, route="packed")
     assert read(batch.packed) == [[2, 3, 4, 0], [2, 3, 5, 6, 0], [2, 5, 3, 6, 0], [2, 5, 3, 4]]
-    assert read(batch.mismatched) == [[2, 3, 6, 0], [2, 3, 4], [2, 5, 3, 4, 0], [2, 5, 3, 5, 6, 0]]
-    ends = [batch.mismatched.ids[start:stop].tolist() for start, stop in batch.mismatched.branches.tolist()]
-    assert ends == [[6, 0], [4], [4, 0], [5, 6, 0]]
+    ends = [batch.packed.ids[start:stop].tolist() for start, stop in batch.packed.branches.tolist()]
+    assert ends == [[4, 0], [5, 6, 0], [6, 0], [4]]
     assert batch.weight.tolist() == [1.0, 1.0, 2.0, 2.0] and batch.divisor.item() == 6.0
     assert batch.p_desirable.tolist() == pytest.approx([1.0, 0.0, 0.7, 0.3])
 
 
+PARTED = [[2, 3, 6, 0], [2, 3, 4], [2, 5, 3, 4, 0], [2, 5, 3, 5, 6, 0]]
+
+
+@pytest.mark.parametrize("step", [[[0, 1, 2, 3]], [[0], [1, 2], [3]], [[0], [1], [2], [3]]])
+def test_prompts_stand_before_the_replies_of_other_prompts_however_a_step_is_cut(step):
+    """A turn by two parts both pairs, and every reply is used once."""
+    found = mismatched(ROWS, step, range(len(step)), longest=9, route="packed")
+    assert [text for each in found for text in read(each.packed)] == PARTED
+    assert all(each.counts for each in found)
+
+
+def test_a_process_has_the_mismatched_texts_of_its_own_batches_and_fills_up_what_is_missing():
+    first, filled = mismatched(ROWS, [[0, 1], [2], [3]], [1, 3], longest=9, route="packed")
+    assert (read(first.packed), first.counts) == ([PARTED[2]], True)
+    assert (read(filled.packed), filled.counts) == ([PARTED[3]], False)
+
+
 def test_a_mismatched_text_is_no_longer_than_the_longest_text():
     """The model may not read more."""
-    batch = collate_unpaired(ROWS, [0, 1, 2, 3], 6.0, longest=5, route="packed")
-    assert read(batch.mismatched)[3] == [2, 5, 3, 5, 6]
+    (found,) = mismatched(ROWS, [[0, 1, 2, 3]], [0], longest=5, route="packed")
+    assert read(found.packed)[3] == [2, 5, 3, 5, 6]
 
 
 def test_a_row_alone_has_no_other_reply():
-    assert collate_unpaired(ROWS, [2], 2.0, longest=9, route="packed").mismatched is None
+    assert mismatched(ROWS, [[2]], [0, 1], longest=9, route="packed") == ()
     assert rotation([]) == rotation([(1,)]) == 0
 
 
@@ -139,6 +154,9 @@ def test_weights_of_a_window_are_its_divisor_and_the_budget_counts_texts_once():
     assert sorted(number for batch in batches for number in batch.rows.tolist()) == [0, 1, 2, 3]
     assert [batch.divisor.item() for batch in batches] == [6.0 / 2] * 2
     assert {batch.packed.route for batch in batches} == {"padded"}
+    # the first batch of the window brings what its KL is read from, for both
+    assert [batch.mismatched is None for batch in batches] == [False, True]
+    assert [len(one.packed.branches) for one in batches[0].mismatched] == [len(batch.rows) for batch in batches]
     (validation,) = data.val_dataloader()
     assert [batch.divisor.item() for batch in validation] == [1.0]
     assert UnpairedData(ROWS, [], **given).val_dataloader() == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cai_lightning.experiment.cli import all_jobs
+from cai_lightning.experiment.asked import asked
 from cai_lightning.experiment.compose import compose_config, jobs
 from cai_lightning.experiment.errors import UserError, nearest, one_line
 from cai_lightning.experiment.multirun import joint_runs
@@ -124,9 +124,25 @@ def test_a_plan_shows_what_would_be_built_at_which_price(tmp_path: Path) -> None
 
 
 def test_flags_may_stand_anywhere() -> None:
-    flags_first, overrides = all_jobs(["experiment=smoke", "-m", "replicate=0,1"])
-    assert flags_first == ["-m", "experiment=smoke", "replicate=0,1"]
-    assert overrides == [["experiment=smoke", "replicate=0"], ["experiment=smoke", "replicate=1"]]
+    found = asked(["experiment=smoke", "-m", "replicate=0,1"])
+    assert found.arguments == ["-m", "experiment=smoke", "replicate=0,1"]
+    assert found.jobs == [["experiment=smoke", "replicate=0"], ["experiment=smoke", "replicate=1"]]
+
+
+def test_what_the_command_line_says_of_a_sweeps_axis_counts() -> None:
+    found = asked(["sweeps=kl_coef", "stages.ppo.kl.kl_coef=0.1", "replicate=0,1"])
+    assert [job[1:] for job in found.jobs] == [["sweeps=kl_coef", "replicate=0"], ["sweeps=kl_coef", "replicate=1"]]
+    assert {job[0] for job in found.jobs} == {"stages.ppo.kl.kl_coef=0.1"}
+    assert asked(["sweeps=kl_coef", "hydra.mode=RUN"]).hydra is None
+
+
+def test_points_that_nobody_knows_beforehand_are_priced_at_two_corners(tmp_path: Path) -> None:
+    done = cai("plan", "sweeps=search", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    # PPO, its answers, its verdicts and the ratings
+    assert "16 points are not known beforehand; each further one builds 4 results anew" in last
+    assert done.stdout.count(" reward_model ") == 1
 
 
 def test_errors_are_one_line_with_place_and_path() -> None:

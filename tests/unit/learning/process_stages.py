@@ -11,13 +11,15 @@ from safetensors.torch import save_file
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.data.unpaired import UnpairedData, UnpairedRow
 from cai_lightning.learning.advantages import AdaptiveKL, generalised, group_normalised, leave_one_out
 from cai_lightning.learning.checkpoints import Checkpoints
+from cai_lightning.learning.combining import mean
 from cai_lightning.learning.losses import dpo_loss
 from cai_lightning.learning.optim import adamw, constant
 from cai_lightning.learning.policy_losses import by_reply, by_token
 from cai_lightning.learning.ppo import PPOModule
-from cai_lightning.learning.preference import PreferenceModule
+from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_off
 from cai_lightning.learning.reward_model import RewardModule
 from cai_lightning.learning.rollout_loader import RolloutLoader
 from cai_lightning.learning.rollouts import Collector, RolloutPrompt
@@ -25,6 +27,8 @@ from cai_lightning.learning.scaling import RunningWhiten
 from cai_lightning.learning.sft import SFTModule
 from cai_lightning.learning.tracking import METRICS, JsonlLogger
 from cai_lightning.learning.transforms import unchanged
+from cai_lightning.learning.unpaired import UnpairedModule
+from cai_lightning.learning.unpaired_losses import kto_loss
 from cai_lightning.models.adapters import full, lora
 from cai_lightning.models.causal import load_tokenizer, new_llama
 from cai_lightning.models.format import Format
@@ -60,7 +64,19 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     one(out / "reward", RewardModule(reward, centre_coef=0.01, **RECIPE), pairs, fit, reward)
     dpo = PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), live=None, **RECIPE)
     one(out / "dpo", dpo, pairs, fit, preferring)
+    rate(out, fit, accumulate)
     one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
+
+
+def rate(out: Path, fit, accumulate: int) -> None:
+    """KTO of every weight beside another reference, and of an adapter; one batch has one row."""
+    loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
+    data = UnpairedData(rated_rows(), [], accumulate=accumulate, **BATCHES)
+    assert len(data.train_dataloader()) % 2 and 1 in {len(batch.rows) for batch in data.train_dataloader()}
+    whole, adapted = llama(tie=True), llama(tie=True)
+    lora(adapted, rank=2, alpha=8, dropout=0.0, targets=None, rslora=False, dora=False, merge=True, seed=0)
+    for name, policy, live in (("kto", whole, Frozen(llama(tie=True, seed=1))), ("kto adapter", adapted, adapter_off)):
+        one(out / name, UnpairedModule(policy, loss=loss, live=live, **RECIPE), data, fit, policy)
 
 
 class Kill(Callback):
@@ -106,7 +122,7 @@ def one(out: Path, module, data, fit, model) -> None:
         save_file({name: weight.detach().clone() for name, weight in model.named_parameters()}, out / "weights")
 
 
-def llama(*, tie):
+def llama(*, tie, seed=0):
     return new_llama(
         vocab_size=16,
         hidden_size=32,
@@ -117,7 +133,7 @@ def llama(*, tie):
         tie=tie,
         pad_id=0,
         eos_id=1,
-        seed=0,
+        seed=seed,
     )
 
 
@@ -132,6 +148,13 @@ def pair_rows() -> list[PairRow]:
     ]
 
 
+def rated_rows() -> list[UnpairedRow]:
+    return [
+        UnpairedRow(str(i), [3 + i // 2], [*range(4, 2 + n), 1], 0.9 - 0.08 * i, 1.0 + i % 3)
+        for i, n in enumerate(LENGTHS)
+    ]
+
+
 def on_policy(out: Path, *, fit, policy: Path) -> None:
     """PPO, RLOO and GRPO, one after the other; `out/<case>` has weights, metrics and the replies that were seen."""
     torch.set_num_threads(1)
@@ -139,7 +162,7 @@ def on_policy(out: Path, *, fit, policy: Path) -> None:
     four = {"samples": 4, "learned": {"vf_coef": 0.0}}
     cases = {
         "ppo": {"estimator": partial(generalised, gamma=1.0, lam=0.9), "samples": 2, "minibatch": 8, "learned": {}},
-        "rloo": {"estimator": leave_one_out, "minibatch": 16, **four},
+        "rloo": {"estimator": leave_one_out, "minibatch": 16, "others": lengths, **four},
         "grpo": {
             "estimator": partial(group_normalised, scaled=True),
             "minibatch": 8,
@@ -158,7 +181,12 @@ def on_policy(out: Path, *, fit, policy: Path) -> None:
             (place / "replies").write_text("\n".join(replies))
 
 
-def rollouts(policy, words, *, estimator, samples, minibatch, learned):
+def lengths(_, replies) -> dict[str, list[float]]:
+    """A second reward model."""
+    return {"length": [0.1 * len(reply) for reply in replies]}
+
+
+def rollouts(policy, words, *, estimator, samples, minibatch, learned, others=None):
     """A learner, its loader, and a list of the replies that it will have seen."""
     plain = {"vf_coef": 0.1, "kl_loss_coef": 0.0, "entropy_coef": 0.0, "weigh": by_token}
     settings = {"temperature": 1.0, "clip_range": 0.2, "value_clip": 0.2}
@@ -174,6 +202,8 @@ def rollouts(policy, words, *, estimator, samples, minibatch, learned):
         prompts=prompts,
         tokenizer=words,
         score=lambda _, replies: [float(reply.count("a")) - 0.1 * len(reply) for reply in replies],
+        others=others,
+        combine=mean,
         heldout=lambda _, replies: [float(reply.startswith("b")) for reply in replies],
         transform=unchanged,
         scaling=RunningWhiten(momentum=0.5),

@@ -14,6 +14,7 @@ from test_learning_rollouts import ppo  # noqa: F401 - a fixture
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.data.unpaired import UnpairedData, UnpairedRow
 from cai_lightning.learning import checkpoint_files
 from cai_lightning.learning.advantages import AdaptiveKL
 from cai_lightning.learning.checkpoint_files import newest, write
@@ -26,6 +27,8 @@ from cai_lightning.learning.reward_model import RewardModule
 from cai_lightning.learning.scaling import RunningWhiten
 from cai_lightning.learning.sft import SFTModule
 from cai_lightning.learning.tracking import METRICS, JsonlLogger
+from cai_lightning.learning.unpaired import UnpairedModule
+from cai_lightning.learning.unpaired_losses import kto_loss
 from cai_lightning.models.adapters import lora
 from cai_lightning.models.causal import save_causal
 from cai_lightning.models.reward import reward_from_causal
@@ -94,6 +97,12 @@ def cases(llama, recipe, tokenizer, ppo, tmp_path):  # noqa: F811
         module = PreferenceModule(policy, loss=partial(dpo_loss, beta=0.5), live=live, **falling)
         return module, PairData(pair_rows(), [], accumulate=1, share=1, **BATCHES), {}
 
+    def kto(policy, reference, accumulate):
+        loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
+        module = UnpairedModule(policy, loss=loss, live=Frozen(reference), **falling)
+        rows = [UnpairedRow(row.id, row.prompt, row.chosen, row.p_chosen, row.weight) for row in pair_rows()]
+        return module, UnpairedData(rows, [], accumulate=accumulate, **{**BATCHES, "batch_tokens": 12}), {}
+
     def reward():
         model, _ = reward_from_causal(
             tmp_path / "policy",
@@ -121,6 +130,7 @@ def cases(llama, recipe, tokenizer, ppo, tmp_path):  # noqa: F811
         "dpo cached": lambda: preference(llama()),
         "dpo live": lambda: preference(llama(), live=Frozen(llama())),
         "dpo adapter": lambda: preference(dropping(llama()), live=adapter_off),
+        "kto accumulated": lambda: kto(dropping(llama()), llama(seed=2), accumulate=2),
         "reward": reward,
         "ppo": lambda: rollouts(),
         "ppo once": lambda: rollouts(once=True, minibatch=32),
@@ -145,8 +155,8 @@ def run(make, folder, trainer, *, share, after=None, accumulate=1):
 
 
 CASES = [
-    "sft", "sft dropout", "sft accumulated", "sft muon", "dpo cached", "dpo live", "dpo adapter", "reward", "ppo",
-    "ppo once", "ppo adapter",
+    "sft", "sft dropout", "sft accumulated", "sft muon", "dpo cached", "dpo live", "dpo adapter",
+    "kto accumulated", "reward", "ppo", "ppo once", "ppo adapter",
 ]  # fmt: skip
 
 
@@ -168,7 +178,7 @@ def check_equal(found, expected):
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_every_step_and_every_time_it_ends_with_the_same_bytes(cases, trainer, tmp_path, case):
     """Each process makes one step (of PPO one iteration) and dies, until none is left to make."""
-    accumulate = 2 if case == "sft accumulated" else 1
+    accumulate = 2 if case.endswith("accumulated") else 1
     whole = run(cases[case], tmp_path / "whole", trainer, share=0.0, accumulate=accumulate)
     steps = sum(1 for _ in whole[1].splitlines())
     stride = {"ppo": 4, "ppo once": 1, "ppo adapter": 4}.get(case, 1)

@@ -22,6 +22,9 @@ def part(numbers, lengths, heldout=True):
         ended=[reply == 0 for _, reply in rows],
         replies=[f"{tree}/{reply}" for tree, reply in rows],
         scores=[10.0 * tree + reply for tree, reply in rows],
+        members={"first": [20.0 * tree for tree, _ in rows], "x": [2.0 * reply for _, reply in rows]}
+        if heldout
+        else {},
         heldout=[-10.0 * tree for tree, _ in rows] if heldout else [],
         steps=Steps(mask, *[torch.where(mask, values, 0.0)] * 4),
     )
@@ -54,6 +57,7 @@ def test_figures_by_hand():
     assert stats["eos_rate"] == 0.5 and stats["completions/max_length"] == 2
     assert stats["objective/scores"] == pytest.approx(5.5) and stats["heldout/scores"] == -5.0
     assert stats["heldout/scores_se"] == pytest.approx(5.0 / 2)
+    assert (stats["objective/scores/first"], stats["objective/scores/x"]) == (10.0, 1.0)
     assert all(math.isfinite(value) for value in stats.values())
 
 

@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 
 from cai_lightning.data.pairs import PairData, PairRow
 from cai_lightning.data.sft import SFTData, SFTRow
+from cai_lightning.data.unpaired import UnpairedData, UnpairedRow
 from cai_lightning.learning.compiling import compiled
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.losses import dpo_loss
@@ -22,6 +23,8 @@ from cai_lightning.learning.optim import constant
 from cai_lightning.learning.preference import Frozen, PreferenceModule, adapter_off
 from cai_lightning.learning.reward_model import RewardModule
 from cai_lightning.learning.sft import SFTModule
+from cai_lightning.learning.unpaired import UnpairedModule
+from cai_lightning.learning.unpaired_losses import kto_loss
 from cai_lightning.models.adapters import lora
 from cai_lightning.models.attention import NAME, attend_packed
 from cai_lightning.models.causal import save_causal
@@ -68,6 +71,14 @@ def pair_rows(policy):
     return rows
 
 
+def rated_rows():
+    """Unequal lengths, ratings and weights; neighbours share a prompt."""
+    return [
+        UnpairedRow(str(n), some(LENGTHS[n // 2], n // 2), some(3 + n % 4, 80 + n), 0.9 - 0.1 * n, 1.0 + n % 3)
+        for n in range(len(LENGTHS))
+    ]
+
+
 @pytest.fixture
 def step(llama, tokenizer, trainer, tmp_path):
     """A function that makes one step of a kind of learning and gives how every weight moved, as one row."""
@@ -91,6 +102,10 @@ def step(llama, tokenizer, trainer, tmp_path):
                 adapter=lambda model, seed: None,  # noqa: ARG005
             )  # fmt: skip
             module, data = RewardModule(model, centre_coef=0.01, **PLAIN), PairData(rows, [], share=share, **given)
+        elif kind == "kto":  # from another reference, so that the KL is none of 0
+            loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
+            module = UnpairedModule(policy, loss=loss, live=Frozen(llama(seed=2)), **PLAIN)
+            data = UnpairedData(rated_rows(), [], **given)
         else:
             reference = (adapter_off if adapter else Frozen(llama())) if live else None
             module = PreferenceModule(policy, loss=partial(dpo_loss, beta=0.5), live=reference, **PLAIN)
@@ -110,14 +125,14 @@ def check(found, expected):
     assert (found - expected).mean().abs() < 1e-7
 
 
-@pytest.mark.parametrize("kind", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "kto"])
 @pytest.mark.parametrize("rows_together", [4, 2, 1])
 def test_a_step_is_the_same_however_it_is_cut(step, kind, rows_together):
     """1 x 8 = 2 x 4 = 4 x 2 = 8 x 1, with unequal lengths and weights."""
     check(step(kind, rows_together=rows_together), step(kind))
 
 
-@pytest.mark.parametrize("kind", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "kto"])
 @pytest.mark.parametrize("way", [{"route": "padded"}, {"share": 0}, {"checkpoint_activations": True}])
 def test_a_step_is_the_same_however_rows_are_read(step, kind, way):
     """Padded rows, prompts repeated for each reply, activations computed again."""

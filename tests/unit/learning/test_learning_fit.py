@@ -1,6 +1,5 @@
 import json
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from cai_lightning.data.sft import SFTData, SFTRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.guards import FirstBatch, check_supervision
 from cai_lightning.learning.sft import SFTModule
-from cai_lightning.learning.tracking import JsonlLogger, wandb_loggers
+from cai_lightning.learning.tracking import JsonlLogger
 
 ROWS = [SFTRow([3, 4 + i, 1], [0.0, 1.0, 1.0]) for i in range(4)]
 
@@ -74,34 +73,6 @@ def test_metrics_are_one_sorted_object_a_step(llama, recipe, trainer, tmp_path):
 def test_infinite_metrics_become_null(tmp_path):
     JsonlLogger(tmp_path).log_metrics({"x": float("nan"), "y": 1.0}, step=3)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "x": null, "y": 1.0}\n'
-
-
-def test_wandb_disabled_gives_no_logger(tmp_path):
-    with wandb_loggers(
-        mode="disabled", project="p", group="g", name="n", tags=[], folder=tmp_path, init_timeout=1.0
-    ) as loggers:
-        assert loggers == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wandb_goes_on_offline_where_the_network_does_not_answer(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
-    run, modes = Mock(), []
-
-    def init(*, mode, **settings):
-        modes.append((mode, settings["group"], settings["name"], settings["settings"].init_timeout))
-        if mode == "online":
-            raise wandb.errors.CommError("no such host\nsecond line")
-        return run
-
-    monkeypatch.setattr(wandb, "init", init)
-    names = {"project": "p", "group": "g", "name": "n", "tags": ["t"], "folder": tmp_path, "init_timeout": 5.0}
-    unreachable = pytest.warns(UserWarning, match=r"not reachable \(no such host\); this run is logged offline")
-    with unreachable, pytest.raises(RuntimeError), wandb_loggers(mode="online", **names) as loggers:
-        assert len(loggers) == 1
-        raise RuntimeError("a stage fails")
-    assert modes == [("online", "g", "n", 5.0), ("offline", "g", "n", 5.0)]
-    run.finish.assert_called_once_with()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, generalised, group_normalised, leave_one_out
+from cai_lightning.learning.combining import mean
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.policy_losses import by_length, by_reply, by_token
 from cai_lightning.learning.ppo import PPOModule
@@ -46,6 +47,8 @@ def ppo(llama, recipe, tokenizer):
             "prompts": prompts,
             "tokenizer": tokenizer,
             "score": rewards_for("a"),
+            "others": None,
+            "combine": mean,
             "heldout": None,
             "transform": unchanged,
             "scaling": raw,

@@ -47,7 +47,8 @@ def test_a_step_is_the_slow_sum_over_texts_and_the_kl_over_mismatched_ones(llama
     policy, reference = llama(), llama(seed=1)
     (batch,) = data(ROWS).train_dataloader()
     rows = [ROWS[number] for number in batch.rows.tolist()]
-    mismatched = [batch.mismatched.ids[places].tolist() for places in texts(batch.mismatched)]
+    (one,) = batch.mismatched
+    mismatched = [one.packed.ids[places].tolist() for places in texts(one.packed)]
     assert [text[:2] for text in mismatched] == [row.prompt for row in rows]
     kl = sum(logp(policy, text[:2], text[2:]) - logp(reference, text[:2], text[2:]) for text in mismatched) / 8
     assert kl > 0.01
@@ -83,21 +84,7 @@ def test_the_kl_has_no_gradient_and_no_dropout(llama, recipe, step):
     assert policy.training
 
 
-def test_batches_of_a_window_weigh_every_reply_by_its_weight(llama, recipe, trainer):
-    """A constant in place of the KL, which is one batch's own: then one batch or four of a window are one step."""
-    loss = lambda replies: LOSS(replies._replace(kl=torch.tensor(0.1)))  # noqa: E731
-    plain = recipe | {"optimizer": lambda module: torch.optim.SGD(module.parameters(), lr=0.1)}
-    ends = []
-    for batch_tokens, accumulate in ((128, 1), (16, 4)):
-        module = module_of(llama(), llama(), plain, loss)
-        split = data(ROWS, batch_tokens=batch_tokens, accumulate=accumulate)
-        assert len(split.train_dataloader()) == accumulate
-        fit(module, split, epochs=2, **(trainer | {"accumulate": accumulate}))
-        ends.append([p.detach().clone() for p in module.policy.parameters()])
-    assert all((a - b).abs().max() < 1e-6 for a, b in zip(*ends, strict=True))
-
-
-def test_a_batch_of_one_row_has_the_kl_0(llama, recipe, step):
+def test_a_step_of_one_row_has_the_kl_0(llama, recipe, step):
     (batch,) = data(ROWS[:1]).train_dataloader()
     module = module_of(llama(), llama(seed=1), recipe)
     step(module, batch)

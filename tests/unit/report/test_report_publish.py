@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_outputs import Outputs
 
+from cai_lightning.report import publish
 from cai_lightning.report.publish import content, jobs
 
 
@@ -42,3 +44,30 @@ def test_jobs_of_a_sweep_come_in_their_order_without_those_that_did_not_finish(t
         "reward_model": {},
     }
     assert jobs(tmp_path / "0") == []
+
+
+def test_findings_among_the_tables_of_a_rated_run_are_drawn_and_listed(tmp_path: Path) -> None:
+    made_up = Outputs(tmp_path)
+    players = {"helpful_only": (0.0, 0.0), "sl_cai": (1.0, 2.0), "ppo": (3.0, 4.0)}
+    ratings = made_up.rated("k", players, judge="Oracle", prompts="p")
+    store, folder = tmp_path / "store", tmp_path / "run"
+    folder.mkdir()
+    publish.run(
+        folder,
+        run={"experiment": "both", "replicate": 0, "seconds": 1.0, "peak_rss_mb": 1, "stages": {}},
+        ratings=store / ratings,
+        calibration=None,
+        reward_accuracy=None,
+        evals=None,
+        tables={"rounds": store / "findings" / "f"},
+        revisions=store / "revise" / "r",
+        answers=[store / "answers" / "ppo-k"],
+        judge="oracle",
+        transcripts=3,
+        note=None,
+    )
+    page = (folder / "report.html").read_text()
+    assert "<h2>Findings: rounds of revision</h2>" in page and "On public files" not in page
+    assert json.loads((folder / "summary.json").read_text())["tables"]["rounds"]["name"] == "rounds of revision"
+    assert {path.stem for path in folder.glob("figures/*.png")} >= {"frontier", "rounds_of_revision"}
+    assert len((folder / "findings.csv").read_text().splitlines()) == 1 + 17

@@ -15,7 +15,7 @@ from cai_lightning.microworld.prompts import red_team
 from cai_lightning.models.adapters import full
 from cai_lightning.models.engine import CausalBackend
 from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
-from cai_lightning.stages import answers, best_of_n
+from cai_lightning.stages import answers, best_of_n, roles
 from cai_lightning.stages.best_of_n import REWARDS, Rewards, kl_bound
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.stages.shapes import Shape
@@ -65,7 +65,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], float]]
                 seen.setdefault(dialogue[-1].content, []).append(reply)
             return [worth(reply) for reply in replies]
 
-        monkeypatch.setattr(best_of_n, "_scorer", lambda *_, **__: score)
+        monkeypatch.setattr(roles, "load_judge", lambda *_, **__: ())
+        monkeypatch.setattr(roles, "scorer", lambda *_, **__: score)
         return seen
 
     return judge
@@ -167,16 +168,8 @@ def test_a_reward_model_scores_the_reply_that_is_chosen(tmp_path: Path, rows: li
     assert all(row.chosen >= row.mean for row in rewards) and any(row.chosen > row.mean + 0.01 for row in rewards)
 
 
-def test_a_reward_that_is_no_number_is_an_error(
-    tmp_path: Path, rows: list[Prompt], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Broken:
-        def to(self, _: Any) -> None: ...
-
-        def score_replies(self, _: Any, __: Any, replies: list[str], batch_size: int) -> list[float]:  # noqa: ARG002
-            return [math.nan for _ in replies]
-
-    monkeypatch.setattr("cai_lightning.models.reward.load_reward", lambda *_, **__: (Broken(), None))
+def test_a_reward_that_is_no_number_is_an_error(tmp_path: Path, rows: list[Prompt], judged: Any) -> None:
+    judged(lambda _: math.nan)
     with pytest.raises(ValueError, match="reward_model: gives nan"):
         chosen(tmp_path / "out", rows, n=2)
 

@@ -102,7 +102,7 @@ def test_a_fit_starts_with_the_loss_of_the_reference(loss: Any, p_chosen: float,
 def test_kto_starts_at_half_the_weights_of_its_labels(desirable: float, undesirable: float, start: float) -> None:
     loss = functools.partial(kto_loss, beta=0.1, desirable_weight=desirable, undesirable_weight=undesirable)
     rows = [UnpairedRow("0", [2], [3], 1.0, 1.0), UnpairedRow("1", [2], [4], 0.25, 3.0)]
-    batch = collate_unpaired(rows, [0, 1], 4.0, longest=2, route="packed")
+    batch = collate_unpaired(rows, [0, 1], 4.0, route="packed")
     starts(starts_unmoved(loss, tolerance=0.02), batch, start)
 
 
@@ -121,7 +121,7 @@ def test_both_ends_of_a_rated_reply_are_looked_at() -> None:
         (reply[:-1], prompt, "row 0 of the first batch learns no end token"),
         (reply, [*prompt, *reply[:-1]], "row 0 of the first batch: what stands before the reply is not a prompt"),
     ):
-        batch = collate_unpaired([UnpairedRow("0", asked, tail, 1.0, 1.0)], [0], 1.0, longest=64, route="packed")
+        batch = collate_unpaired([UnpairedRow("0", asked, tail, 1.0, 1.0)], [0], 1.0, route="packed")
         if message is None:
             check(batch)
         else:

@@ -80,7 +80,7 @@ def test_activations() -> None:
 def test_several_processes() -> None:
     ddp = recipe(devices=2, strategy={"_target_": "lightning.pytorch.strategies.DDPStrategy"})
     assert memory.training(SMALL, ddp, 0, head=True) == 20e6
-    sharded = recipe(devices=2, strategy={"_target_": "lightning.pytorch.strategies.ModelParallelStrategy"})
+    sharded = recipe(devices=2, strategy={"_target_": "cai_lightning.learning.processes.Sharded"})
     # a half of all, and two layers of 90 000 weights
     assert memory.training(SMALL, sharded, 0, head=True) == 8e6 + 2 * 4 * 90_000
 

@@ -51,7 +51,8 @@ def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "policy"
 
 
-def learn(out: Path, policy: Path, dialogues: list[Dialogue]) -> Any:
+def learn(out: Path, policy: Path, dialogues: list[Dialogue], *, several: bool = False) -> Any:
+    """What PPO counts; `several`: with the reward model three times, as first, as member and as held-out one."""
     reward, tokenizer = reward_from_causal(
         policy, adapter=full, marker=None, mean=False, gain=1.0, dtype="float32", head_std=0.5, seed=0
     )
@@ -71,7 +72,8 @@ def learn(out: Path, policy: Path, dialogues: list[Dialogue]) -> Any:
     nodes = OmegaConf.to_container(config.stages.tested, resolve=True)
     assert isinstance(nodes, dict)
     given = construct({key: value for key, value in nodes.items() if key not in ("_target_", "version", *inputs)})
-    ppo.run(out / "ppo", **given, policy=policy, reward_model=judge, prompts=prompts)
+    further = {"ensemble": {"x": judge}, "heldout": judge} if several else {}
+    ppo.run(out / "ppo", **given | further, policy=policy, reward_model=judge, prompts=prompts)
     return json.loads((out / "ppo" / "counts.json").read_text())
 
 
@@ -82,6 +84,11 @@ def test_prompts_that_do_not_fit_are_shortened_or_left_out_and_counted(policy: P
     assert found == {"prompts": 3, "prompt_cut": 1, "too_long": 1, "scored_prompt_cut": scored, "iterations": 1}
     # each of the two prompts that are left is drawn twice, and the judge meets the long one whole
     assert found["scored_prompt_cut"] == 2
+
+
+def test_prompts_that_reward_models_cut_are_counted_over_all_of_them(policy: Path, tmp_path: Path) -> None:
+    found = learn(tmp_path / "out", policy, [LONG, human("get the rope")], several=True)
+    assert found["scored_prompt_cut"] == 3 * 2
 
 
 def test_no_prompt_that_fits_is_an_error(policy: Path, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def accuracies(
     monkeypatch: pytest.MonkeyPatch, out: Path, test: Path, margins: dict[str, list[float]], **changes: Any
 ) -> Any:
     rewards = {name: [reward for margin in found for reward in (margin, 0.0)] for name, found in margins.items()}
-    monkeypatch.setattr(reward_accuracy, "_scores", lambda path, labels, *_: dict.fromkeys(labels, rewards[path.name]))
+    monkeypatch.setattr(
+        reward_accuracy, "rewards_of", lambda path, labels, *_: dict.fromkeys(labels, rewards[path.name])
+    )
     given = GIVEN | {"runs": RUNS, "baseline": None} | changes
     reward_accuracy.run(out, tests={"harmless": test}, **given)
     return json.loads((out / "reward_model.json").read_text())
