@@ -124,6 +124,7 @@ class LetterJudge:
     def by_order(self, matches: Sequence[Match]) -> list[tuple[float, float]]:
         """Log-odds in nats that a is better: with a in slot (A), and with a in slot (B).
 
+        Equal questions are asked once, so that equal replies tie exactly: the rounding of a batch would decide else.
         Raises ValueError where letters are more than one token apart, or a letter's score is not finite.
         """
         queries = [
@@ -133,7 +134,9 @@ class LetterJudge:
         ]
         if queries:
             self.scorer.verify(queries[0])
-        scores = self.scorer.score(queries)
+        asked = list(dict.fromkeys(queries))
+        known = dict(zip(asked, self.scorer.score(asked), strict=True))
+        scores = [known[query] for query in queries]
         return [
             _log_odds(ab, ba, dialogue)
             for ab, ba, (_, dialogue, *_) in zip(scores[::2], scores[1::2], matches, strict=True)

@@ -19,7 +19,8 @@ def transitivity(rated: Rated, drawn: Draws) -> dict[str, Any] | None:
     """The chords of one axis, the pair that fits worst and the pairs that do not fit, as JSON; null without chords.
 
     A residual is row player's share of points less what the strengths say. Bounds hold all pairs at once in 95 % of
-    samples; a pair whose bounds leave out 0 is `intransitive`. Left out are pairs of players that won or lost
+    samples; a pair whose bounds leave out 0 is among the `misfits`. A cycle makes such, and so does a judge with one
+    order whose verdicts are not logistic in it, as with many ties. Left out are pairs of players that won or lost
     everything, for their strength rests on the prior, and pairs that met on fewer than ten clusters.
     """
     games, apart = rated.games, set(separated(rated.games))
@@ -47,7 +48,7 @@ def transitivity(rated: Rated, drawn: Draws) -> dict[str, Any] | None:
     return {
         "chords": chords,
         "worst": max(shown, key=lambda one: abs(one["value"])),
-        "intransitive": [one for one in shown if one["low"] > 0 or one["high"] < 0],
+        "misfits": [one for one in shown if one["low"] > 0 or one["high"] < 0],
     }
 
 

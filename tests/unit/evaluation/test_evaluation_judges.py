@@ -102,12 +102,21 @@ def test_letter_judge_asks_all_matches_at_once_in_both_orders() -> None:
     assert [query.prompt for query in asked] == [
         "\n\nHuman: HiWhich?|longer|long|",
         "\n\nHuman: HiWhich?|long|longer|",
-        "\n\nHuman: HiWhich?|long|longer|",
-        "\n\nHuman: HiWhich?|longer|long|",
-        *["\n\nHuman: Hi {a}Which?|same|same|"] * 2,
+        "\n\nHuman: Hi {a}Which?|same|same|",  # an equal question is asked once
     ]
     assert {query.continuations for query in asked} == {(" (A)", " (B)")}
     assert judge(scorer, {"harmless": "Which?"}).compare_all([]) == []
+
+
+class Rounding(Fixed):
+    """What is read later in a batch scores a little more, as sums in another order do."""
+
+    def score(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        return [(a + 1e-7 * place, b) for place, (a, b) in enumerate(super().score(queries))]
+
+
+def test_a_reply_ties_with_its_copy_whatever_a_batch_rounds() -> None:
+    assert judge(Rounding(0.3), {"harmless": "Which?"}).log_odds([MATCHES[0], *[MATCHES[2]] * 3])[1:] == [0.0] * 3
 
 
 def test_letter_judge_asks_a_chat_model_in_turns() -> None:
