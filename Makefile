@@ -11,7 +11,7 @@ SCIENCE := revisions critique principles coverage label_modes overoptimisation m
 .PHONY: demo test check format pretrain interop bench science science-quick clean help
 
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
