@@ -162,7 +162,7 @@ def on_policy(out: Path, *, fit, policy: Path) -> None:
     four = {"samples": 4, "learned": {"vf_coef": 0.0}}
     cases = {
         "ppo": {"estimator": partial(generalised, gamma=1.0, lam=0.9), "samples": 2, "minibatch": 8, "learned": {}},
-        "rloo": {"estimator": leave_one_out, "minibatch": 16, "others": lengths, **four},
+        "rloo": {"estimator": leave_one_out, "minibatch": 16, "others": another, **four},
         "grpo": {
             "estimator": partial(group_normalised, scaled=True),
             "minibatch": 8,
@@ -181,9 +181,9 @@ def on_policy(out: Path, *, fit, policy: Path) -> None:
             (place / "replies").write_text("\n".join(replies))
 
 
-def lengths(_, replies) -> dict[str, list[float]]:
+def another(_, replies) -> dict[str, list[float]]:
     """A second reward model."""
-    return {"length": [0.1 * len(reply) for reply in replies]}
+    return {"other": [0.3 * reply.count("c") for reply in replies]}
 
 
 def rollouts(policy, words, *, estimator, samples, minibatch, learned, others=None):
