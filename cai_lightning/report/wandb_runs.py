@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ class Runs:
     def __init__(self, place: Path, *, mode: str, project: str, patience: float, say: Say) -> None:
         self._place, self._mode, self._project, self._say = place, mode, project, say
         self._seconds = patience / 2
+        self._answered = False
 
     @property
     def online(self) -> bool:
@@ -49,6 +53,9 @@ class Runs:
 
         if self.online:
             try:
+                if not self._answered:
+                    ask(str(wandb.setup().settings.base_url), self._seconds / 2)
+                    self._answered = True
                 return self._init(names, "online", init_timeout=self._seconds, **settings)
             except (wandb.errors.Error, OSError) as error:
                 self.outage(error)
@@ -86,6 +93,20 @@ class Runs:
             settings=wandb.Settings(**{name: value for name, value in wanted.items() if name in known}),
             **names,
         )
+
+
+def ask(url: str, seconds: float) -> None:
+    """Raises OSError where no server answers at this address within so many seconds; any answer will do.
+
+    W&B itself would try again and again for as long as it is given.
+    """
+    try:
+        urllib.request.urlopen(url, timeout=seconds).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # W&B may know other certificates
+            raise OSError(f"{url}: {error.reason}") from error
 
 
 def done(place: Path) -> list[dict[str, Any]]:

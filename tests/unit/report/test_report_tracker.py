@@ -1,16 +1,22 @@
 """What W&B is given of a run, read back from its offline files; and what becomes of it when W&B does not answer."""
 
 import json
+import ssl
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.error import HTTPError, URLError
 
 import pytest
 import wandb
 from told_run import PPO_ROWS, RECIPE, SAMPLES, events, told, write_lines
 from wandb_files import read_all
 
+from cai_lightning.report import wandb_runs
 from cai_lightning.report.tail import Tail
 from cai_lightning.report.tracker import alone, follow
 from cai_lightning.report.wandb_content import cell, texts
@@ -154,6 +160,7 @@ def test_where_w_and_b_does_not_answer_all_goes_on_offline_with_one_warning(
 ) -> None:
     init = Recorded(trouble)
     monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_runs, "ask", lambda *_: None)
     folder, said = told(tmp_path, mode="online"), []
     follow(folder, lambda *words: said.append(words), iter([False]))
     assert init.ways() == ways
@@ -162,6 +169,22 @@ def test_where_w_and_b_does_not_answer_all_goes_on_offline_with_one_warning(
     assert said == expected
     last = next(run for _, slot, run in reversed(init.opened) if slot == "sft")
     assert last.log.call_args_list[0].args[0]["loss"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("problem", "answers"),
+    [
+        (None, True),
+        (HTTPError("http://x", 404, "no page", Message(), None), True),
+        (URLError(ssl.SSLError("unknown certificate")), True),
+        (URLError(ConnectionRefusedError("refused")), False),
+        (TimeoutError("timed out"), False),
+    ],
+)
+def test_any_answer_is_one(monkeypatch: pytest.MonkeyPatch, problem: Exception | None, answers: bool) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", Mock(side_effect=problem))
+    with nullcontext() if answers else pytest.raises(OSError, match=r"refused|timed out"):
+        wandb_runs.ask("http://x", 1.0)
 
 
 def test_a_file_that_is_cut_back_and_grows_again_is_read_once(tmp_path: Path) -> None:
