@@ -165,7 +165,7 @@ class _Listener(threading.Thread):
         self.silent, self.done = threading.Event(), False
 
     def run(self) -> None:
-        """Ends when nothing more is said."""
+        """Ends with the process, so that one that is left to itself is no zombie in a sweep's."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
@@ -177,3 +177,4 @@ class _Listener(threading.Thread):
                 if said["outage"]:
                     os.environ[_OUTAGE] = "1"
         self.silent.set()
+        self._process.wait()

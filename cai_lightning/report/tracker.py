@@ -110,22 +110,21 @@ def follow(folder: Path, say: Say, waits: Iterator[bool], *, offline: bool = Fal
     events, tracker = Tail(place / EVENTS), None
     known = frozenset(line["id"] for line in done(place))
     for more in waits:
-        for line in events.lines():
-            event = json.loads(line)
+        for event in map(json.loads, events.lines()):
             if event["event"] == "start":
                 mode = "offline" if offline else event["mode"]
                 runs = Runs(place, mode=mode, project=event["project"], patience=event["patience"], say=say)
                 tracker = Tracker(folder, event, runs, known)
             elif tracker is not None:
                 tracker.hear(event)
-            if event["event"] == "end":
-                return
-        if tracker is not None:
-            tracker.hear({"event": "nothing"})
+            more = more and event["event"] != "end"
         if not more:
             break
+        if tracker is not None:
+            tracker.hear({"event": "nothing"})
     if tracker is not None:
         tracker.hear({"event": "end"})
+        runs.close()
 
 
 def _with_parent() -> Iterator[bool]:
@@ -162,7 +161,7 @@ def main(folder: Path) -> None:
     with alone(folder) as free:
         if free:
             follow(folder, _say, _with_parent())
-    _tell({"done": True})  # what W&B still does to end its own process, nobody waits for
+    _tell({"done": True})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 from cai_lightning.report.wandb_content import axis
 
 DONE = "done.jsonl"
-OFFLINE_SECONDS = 300.0  # for the start of W&B's own process on a machine that is busy; no network is asked
+OFFLINE_SECONDS = 300.0  # for W&B's own process to start and to write on a machine that is busy; no network is asked
 MANIFEST = "manifest.json"
 _QUIET = {
     "console": "off",
@@ -40,7 +40,7 @@ class Runs:
     def __init__(self, place: Path, *, mode: str, project: str, patience: float, say: Say) -> None:
         self._place, self._mode, self._project, self._say = place, mode, project, say
         self._seconds = patience / 2
-        self._answered = False
+        self._answered = self._opened = False
 
     @property
     def online(self) -> bool:
@@ -73,6 +73,13 @@ class Runs:
         with (self._place / DONE).open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps(line)}\n")  # a line that a killed process left open stays alone
 
+    def close(self) -> None:
+        """Ends W&B's own process, if there is one: what it was given is then in its files, or sent."""
+        import wandb
+
+        if self._opened:
+            wandb.teardown()
+
     def outage(self, error: Exception) -> None:
         """From now on W&B is not asked; the first time, that is said."""
         if self.online:
@@ -83,8 +90,10 @@ class Runs:
     def _init(self, names: Mapping[str, Any], mode: Any, **settings: Any) -> Any:
         import wandb
 
+        self._opened = True
         known = wandb.Settings.model_fields
-        wanted = {**_QUIET, "finish_timeout": self._seconds if mode == "online" else 0.0, **settings}
+        # without a limit `finish` returns before the run's file is whole
+        wanted = {**_QUIET, "finish_timeout": self._seconds if mode == "online" else OFFLINE_SECONDS, **settings}
         return wandb.init(
             project=self._project,
             dir=str(self._place.parent),
