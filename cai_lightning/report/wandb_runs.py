@@ -15,6 +15,7 @@ from cai_lightning.report.wandb_content import axis
 DONE = "done.jsonl"
 OFFLINE_SECONDS = 300.0  # for W&B's own process to start and to write on a machine that is busy; no network is asked
 MANIFEST = "manifest.json"
+AGAIN = "-again"
 _QUIET = {
     "console": "off",
     "silent": True,
@@ -59,7 +60,11 @@ class Runs:
                 return self._init(names, "online", init_timeout=self._seconds, **settings)
             except (wandb.errors.Error, OSError) as error:
                 self.outage(error)
-        return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
+        try:
+            return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
+        except Exception:  # W&B's process may hold on to the name of a run that it could not open
+            names = {**names, "id": names["id"] + AGAIN}
+            return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
 
     def finish(self, run: Any, *, failed: bool) -> None:
         """Ends a run; what W&B has not taken within half of the patience stays on disk."""
@@ -69,7 +74,7 @@ class Runs:
         except TimeoutError as error:
             sent = False
             self.outage(error)
-        line = {"id": run.id, "folder": Path(run.dir).parent.name, "sent": sent}
+        line = {"id": run.id.removesuffix(AGAIN), "folder": Path(run.dir).parent.name, "sent": sent}
         with (self._place / DONE).open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps(line)}\n")  # a line that a killed process left open stays alone
 

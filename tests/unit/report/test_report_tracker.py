@@ -171,6 +171,27 @@ def test_where_w_and_b_does_not_answer_all_goes_on_offline_with_one_warning(
     assert last.log.call_args_list[0].args[0]["loss"] == 2.0
 
 
+def test_a_run_whose_name_w_and_b_holds_on_to_is_logged_under_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    init = Recorded(refuses)
+
+    def held(*, mode: str, id: str, **names: Any) -> Mock:
+        asked.append((mode, id))
+        if mode == "offline" and ("online", id) in asked:
+            raise RuntimeError("run ID is in use")
+        return init(mode=mode, id=id, **names)
+
+    monkeypatch.setattr(wandb, "init", held)
+    monkeypatch.setattr(wandb_runs, "ask", lambda *_: None)
+    folder = told(tmp_path, mode="online")
+    follow(folder, lambda *_: None, iter([False]))
+    name = asked[0][1]
+    assert asked[:3] == [("online", name), ("offline", name), ("offline", f"{name}-again")]
+    assert [line["id"] for line in done(folder / "wandb")] == [name, *(id for _, id in asked[3:])]
+
+
 @pytest.mark.parametrize(
     ("problem", "answers"),
     [

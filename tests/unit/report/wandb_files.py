@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 BLOCK, HEADER = 32768, 7
-PATIENCE = 30  # seconds
 
 
 def records(file: Path) -> Iterator[Any]:
@@ -66,10 +64,5 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def read_all(place: Path) -> dict[str, dict[str, Any]]:
-    """All W&B runs of a folder, by job type, as soon as W&B's own process has written each to its end."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        runs = [read(folder) for folder in sorted(place.glob("offline-run-*"))]
-        if all("job" in run and run["exit"] is not None for run in runs) or time.monotonic() > until:
-            return {run["job"]: run for run in runs}
-        time.sleep(0.1)
+    """All W&B runs of a folder, by job type."""
+    return {run["job"]: run for run in map(read, sorted(place.glob("offline-run-*")))}
