@@ -32,7 +32,7 @@ def main(arguments: list[str], workspace: Workspace) -> int:
         for path in waiting:
             print(f"  {path}")
         return 0
-    left = send(waiting)
+    left = send(waiting, seconds=float(workspace.value("runtime.wandb.patience")))
     print(f"{len(waiting) - len(left)} of {len(waiting)} W&B runs sent")
     if left:
         print(f"not sent: {left[0]} and {len(left) - 1} more; the same command tries again", file=sys.stderr)
@@ -52,15 +52,18 @@ def to_send(folder: Path, *, log: bool) -> list[Path]:
 
     None of a run that is still going on.
     """
-    from cai_lightning.report.tracker import PLACE, alone, follow
+    from cai_lightning.report.tracker import PLACE, alone, follow, wanted
     from cai_lightning.report.wandb_runs import done, is_sent
 
-    with alone(folder) as free:
+    with alone(folder) as free:  # not while another process writes there
         if not free:
             print(f"{folder}: still being logged, left alone")
             return []
         before = len(done(folder / PLACE))
-        if log:
+        if not log:
+            missing = wanted(folder) - {line["id"] for line in done(folder / PLACE)}
+            print(f"{folder}: {len(missing)} W&B runs to log from its files")
+        else:
             follow(folder, lambda warning, _: print(f"{folder}: {warning}"), iter([False]), offline=True)
         known = done(folder / PLACE)
         if len(known) > before:
@@ -68,10 +71,17 @@ def to_send(folder: Path, *, log: bool) -> list[Path]:
     return [path for line in known if not is_sent(path := folder / PLACE / line["folder"], line)]
 
 
-def send(folders: Sequence[Path]) -> list[Path]:
-    """Hands W&B runs to `wandb sync`; those that it could not send."""
-    from cai_lightning.report.wandb_runs import is_synced
+def send(folders: Sequence[Path], *, seconds: float) -> list[Path]:
+    """Hands W&B runs to `wandb sync`; those that it could not send.
 
+    Raises ValueError where W&B does not answer within so many seconds: `wandb sync` would try for long.
+    """
+    from cai_lightning.report.wandb_runs import ask, base_url, is_synced
+
+    try:
+        ask(base_url(), seconds)
+    except OSError as error:
+        raise ValueError(f"W&B does not answer ({error}); {len(folders)} W&B runs wait: repeat it later") from None
     for start in range(0, len(folders), TOGETHER):
         some = [str(path) for path in folders[start : start + TOGETHER]]
         subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *some], check=False)

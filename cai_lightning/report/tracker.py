@@ -127,6 +127,19 @@ def follow(folder: Path, say: Say, waits: Iterator[bool], *, offline: bool = Fal
         runs.close()
 
 
+def wanted(folder: Path) -> set[str]:
+    """The names of all W&B runs that a run's events ask for."""
+    names, head = set(), {}
+    for event in map(json.loads, Tail(folder / PLACE / EVENTS).lines()):
+        if event["event"] == "start":
+            head = event
+        elif event["event"] == "begun":
+            names.add(content.run_id(head, event["slot"], event["key"]))
+        elif event["event"] == "published":
+            names.add(content.summary_names(head, folder)["id"])
+    return names
+
+
 def _with_parent() -> Iterator[bool]:
     """Whether the run still goes on, at once when it ends and else after a while."""
     while True:

@@ -55,7 +55,7 @@ class Runs:
         if self.online:
             try:
                 if not self._answered:
-                    ask(str(wandb.setup().settings.base_url), self._seconds / 2)
+                    ask(base_url(), self._seconds / 2)
                     self._answered = True
                 return self._init(names, "online", init_timeout=self._seconds, **settings)
             except (wandb.errors.Error, OSError) as error:
@@ -107,6 +107,13 @@ class Runs:
             settings=wandb.Settings(**{name: value for name, value in wanted.items() if name in known}),
             **names,
         )
+
+
+def base_url() -> str:
+    """Where W&B is, by its environment and settings."""
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
 
 
 def ask(url: str, seconds: float) -> None:

@@ -5,14 +5,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from told_run import told
 
 from cai_lightning.commands import sync
+from cai_lightning.report import wandb_runs
 from cai_lightning.report.tracker import alone
 
 RUN = subprocess.run
+
+
+@pytest.fixture(autouse=True)
+def w_and_b_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_runs, "ask", lambda *_: None)
 
 
 class Uploads:
@@ -42,7 +49,8 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> Uploads:
 
 
 def cai_sync(outputs: Path, *arguments: str) -> int:
-    return sync.main(list(arguments), SimpleNamespace(outputs=outputs))  # type: ignore[arg-type]
+    given = SimpleNamespace(outputs=outputs, value=lambda _: 3.0)  # seconds of patience
+    return sync.main(list(arguments), given)  # type: ignore[arg-type]
 
 
 def test_what_was_not_logged_is_logged_and_all_is_sent_once(
@@ -50,6 +58,7 @@ def test_what_was_not_logged_is_logged_and_all_is_sent_once(
 ) -> None:
     folder = told(tmp_path, mode="online")  # told to be online, and killed before anything was logged
     assert cai_sync(tmp_path, "--dry-run") == 0
+    assert f"{folder}: 3 W&B runs to log from its files" in capsys.readouterr().out
     assert uploads.asked == []
     assert cai_sync(tmp_path) == 0
     assert len(uploads.asked) == 3
@@ -84,6 +93,16 @@ def test_a_run_that_is_still_logged_is_left_alone(
         assert cai_sync(tmp_path) == 0
     assert uploads.asked == []
     assert f"{folder}: still being logged, left alone" in capsys.readouterr().out
+
+
+def test_where_w_and_b_does_not_answer_nothing_is_tried(
+    tmp_path: Path, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(tmp_path)
+    monkeypatch.setattr(wandb_runs, "ask", Mock(side_effect=TimeoutError("timed out")))
+    with pytest.raises(ValueError, match=r"W&B does not answer \(timed out\); 3 W&B runs wait"):
+        cai_sync(tmp_path)
+    assert uploads.asked == []
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
