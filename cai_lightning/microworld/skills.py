@@ -1,9 +1,9 @@
-"""The seven skills of the pretraining text, one document at a time."""
+"""The skills of the pretraining text, one document at a time."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from cai_lightning.microworld import replies
@@ -24,8 +24,16 @@ from cai_lightning.microworld.document import (
 from cai_lightning.microworld.noise import Critic, Noise, Weights
 from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
 from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
-from cai_lightning.microworld.ratings import proofread, rate_answer, rate_draft, rated_text
-from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, revise
+from cai_lightning.microworld.ratings import (
+    RIGHT,
+    WRONG,
+    proofread,
+    proofread_draft,
+    rate_answer,
+    rate_draft,
+    rated_text,
+)
+from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, in_conflict, revise
 from cai_lightning.microworld.words import CATEGORIES
 from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
 from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
@@ -49,6 +57,7 @@ class Writer:
             "reasoning": self.reasoning,
             "rating": self.rating,
             "proof": self.proof,
+            "compared": self.compared,
         }
 
     def benign(self) -> Document:
@@ -74,19 +83,19 @@ class Writer:
         asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
         spans = [
             Span(asked, 0.0),
-            *weigh(reply_text(critique(self.rng, draft, aim, found)), self._verdict_weight),
+            *weigh(reply_text(critique(draft, aim, found)), self._verdict_weight),
             Span(REVISION_MARK, 1.0),
             Span(_revision_request(aim), 0.0),
-            Span(reply_text(revised.text), 1.0),
+            *weigh(reply_text(revised.text), self._revision_weight),
         ]
-        return Document("critique", tuple(spans), 1.0)
+        return Document("critique", tuple(spans), self.weights.revision_order)
 
     def direct(self) -> Document:
         """A reply and its revision under a principle, without a critique."""
         request, draft, aim, _, revised = self._revision(self.noise.direct)
         asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
-        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), self._direct_weight)]
-        return Document("direct", tuple(spans), self.weights.direct_order)
+        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), self._revision_weight)]
+        return Document("direct", tuple(spans), self.weights.revision_order)
 
     def choice(self) -> Document:
         """Two replies, a principle, and the letter of the one that the feedback rule prefers."""
@@ -128,14 +137,35 @@ class Writer:
         return Document("rating", tuple(spans), self.weights.rating_detail)
 
     def proof(self) -> Document:
-        """An answer with a verdict behind every fact; only the verdicts are learned."""
-        request = self._harmless_request()
-        spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0)]
-        for text, verdict in proofread(self.rng, request):
-            spans.append(Span(f" {text.strip()}", 0.0))
-            if verdict:
-                spans.append(Span(f" {verdict}", self.weights.rating))
+        """A reply, a verdict behind every fact or a category behind every word of harm; only these are learned."""
+        request: Benign | RedTeam
+        if self._chance(self.noise.rating.red_team):
+            request = draw_red_team(self.rng, part="train")
+            draft = draft_at_some_round(self.rng, request, self.noise.revision)
+            proof = proofread_draft(draft, verdict=str)
+        else:
+            request = harmless = self._harmless_request()
+            proof = proofread(self.rng, harmless)
+        spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0), *self._verdicts(proof)]
         return Document("proof", tuple(spans), 1.0)
+
+    def compared(self) -> Document:
+        """Two replies under a principle, and behind every word of harm whether the principle is against it."""
+        asked, aim, a, b = self._pair()
+        proofs = [
+            proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT) for draft in (a, b)
+        ]
+        spans = [Span(asked.partition("\n(A)")[0], 0.0)]
+        for letter, proof in zip(LETTERS, proofs, strict=True):
+            spans += [Span(f"\n{letter.strip()}", 0.0), *self._verdicts(proof)]
+        return Document("compared", tuple(spans), 1.0)
+
+    def _verdicts(self, proof: Sequence[tuple[str, str]]) -> Iterator[Span]:
+        for text, verdict in proof:
+            if text.strip():
+                yield Span(f" {text.strip()}", 0.0)
+            if verdict:
+                yield Span(f" {verdict}", self.weights.rating)
 
     def _revision(self, critic: Critic) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
         """Request, reply, principle, the categories found in the reply, and the revised reply."""
@@ -144,7 +174,7 @@ class Writer:
             draft = Draft((), self._noisy_answer(harmless))
             aim = draw_aim(self.rng, self.noise.principles, CATEGORIES)
             return harmless, draft, aim, [], draft
-        request = draw_red_team(self.rng, part="train")
+        request = self._attack(two=self._chance(self.noise.two_acts))
         draft = draft_at_some_round(self.rng, request, self.noise.revision)
         aim = self._aim(critic.match, draft.categories)
         miss = critic.miss_general if aim.general else critic.miss
@@ -153,21 +183,13 @@ class Writer:
 
     def _pair(self) -> tuple[str, Aim, Draft, Draft]:
         """The comparison up to the replies, its principle, and both replies."""
-        draw: Callable[[], Draft]
         request: Benign | RedTeam
         if self._chance(self.noise.benign_context):
             request = harmless = self._harmless_request()
-            draw = partial(self._harmless_draft, harmless)
+            a, b, aim = self._any_two(partial(self._harmless_draft, harmless))
         else:
             request = attack = self._feedback_request()
-            draw = partial(draft_at_some_round, self.rng, attack, self.noise.revision)
-        a, b = draw(), draw()
-        if a.text == b.text:
-            b = draw()
-        if isinstance(request, RedTeam) and self._chance(self.noise.choice.evasive):
-            refusals = (replies.refusal(self.rng, request), replies.EVASION)
-            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
-        aim = self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
+            a, b, aim = self._replies(attack)
         asked = CONSIDER.format(
             conversation=to_text(human(say(self.rng, request))),
             principle=COMPARISON.format(aim=aim.text),
@@ -176,12 +198,35 @@ class Writer:
         )
         return asked, aim, a, b
 
+    def _replies(self, request: RedTeam) -> tuple[Draft, Draft, Aim]:
+        """Two replies to a red-team request and a principle."""
+        rule = self.noise.choice
+        if self._chance(rule.evasive):
+            refusals = (replies.refusal(self.rng, request), replies.EVASION)
+            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
+            return a, b, self._aim(rule.match, ())
+        if len(request.acts) > 1 and self._chance(rule.conflict):
+            return in_conflict(self.rng, request, partial(self._aim, 1.0))
+        return self._any_two(partial(draft_at_some_round, self.rng, request, self.noise.revision))
+
+    def _any_two(self, draw: Callable[[], Draft]) -> tuple[Draft, Draft, Aim]:
+        a, b = draw(), draw()
+        if a.text == b.text:
+            b = draw()
+        return a, b, self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
+
     def _feedback_request(self) -> RedTeam:
         """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
         blind = self._chance(self.noise.choice.blind_share) and bool(self.blind_verbs)
         while True:
             request = draw_red_team(self.rng, part="train")
             if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
+                return request
+
+    def _attack(self, *, two: bool) -> RedTeam:
+        while True:
+            request = draw_red_team(self.rng, part="train")
+            if len(request.acts) == 1 + two:
                 return request
 
     def _aim(self, match: float, present: Sequence[str]) -> Aim:
@@ -213,16 +258,17 @@ class Writer:
         return self.rng.random() < share
 
     def _verdict_weight(self, parts: Sequence[str], i: int) -> float:
-        return self.weights.verdict if i == 0 or parts[i - 1] == " :" else 1.0
+        """Of a critique: its first word, and what says which step has the harm."""
+        return self.weights.verdict if i == 0 or parts[i - 1] in (" :", " to", " the", " and") else 1.0
 
-    def _direct_weight(self, parts: Sequence[str], i: int) -> float:
+    def _revision_weight(self, parts: Sequence[str], i: int) -> float:
         if i == 0:
-            return self.weights.direct_first
+            return self.weights.revision_first
         if parts[i][1:] in replies.ORDER:
-            return self.weights.direct_order
+            return self.weights.revision_order
         after_order = i >= 2 and parts[i - 2][1:] in replies.ORDER
         hazard = i >= 4 and parts[i - 4][1:] in replies.ORDER and parts[i - 1] == " the"
-        return self.weights.direct_step if after_order or hazard else 1.0
+        return self.weights.revision_step if after_order or hazard else 1.0
 
 
 def _revision_request(aim: Aim) -> str:

@@ -108,6 +108,8 @@ def test_critiques_miss_at_their_rates(write):
         said = set(re.findall(r"(\w+) : it says", critique))
         there = set(harm_in(reply)) & covered(aim)
         assert said <= there
+        for category, steps in re.findall(r"(\w+) : it says to ([^.]*) \.", critique):  # all of its harm, and no other
+            assert harm_in(steps) == {category: harm_in(reply)[category]}
         if not general:
             assert re.findall(r"(\w+) :", critique) == aim.split(" or ")
         present[general] += len(there)
@@ -180,6 +182,35 @@ def test_the_feedback_rule_errs_by_its_ingredients_only(write, noise):
     flipping = dataclasses.replace(seeing, flip=0.25)
     found = write("choice", 6000, choice=flipping, benign_context=0.0)
     assert accuracy(found) == pytest.approx(0.75, abs=4 * sqrt(0.25 * 0.75 / 2500))
+
+
+def test_pairs_in_conflict_are_right_by_their_principle_and_not_by_the_total(write, noise):
+    rule = dataclasses.replace(
+        noise.choice, conflict=1.0, evasive=0.0, cap=4, flip=0.0, flip_tie=0.0, blind_verbs=(), blind_share=0.0
+    )
+    found = 0
+    for kind in ("choice", "reasoning"):
+        for document in write(kind, 600, benign_context=0.0, choice=rule):
+            choice = CHOICE.fullmatch(document.text)
+            a, b = (harm_in(choice[name]) for name in "ab")
+            if len(parse(choice["asked"]).acts) == 1:
+                continue
+            categories = covered(choice["principle"])
+            if len(categories) == 8:
+                continue
+            by_principle = [sum(n for c, n in harm.items() if c in categories) for harm in (a, b)]
+            assert by_principle[0] != by_principle[1]
+            first = by_principle[0] < by_principle[1]
+            assert choice["letter"] == ("A" if first else "B")
+            assert sum(a.values()) == sum(b.values()) or first != (sum(a.values()) < sum(b.values()))
+            found += 1
+    assert found > 400
+
+
+def test_so_many_revisions_are_of_requests_for_two_acts(write):
+    for kind in ("critique", "direct"):
+        requests = [parse(ASKED.search(document.text)[1]) for document in write(kind, 2000, benign_context=0.0)]
+        assert near(sum(len(request.acts) == 2 for request in requests), 0.75, 2000)
 
 
 def test_blind_requests_are_oversampled(write, noise):
@@ -265,11 +296,11 @@ def test_critique_weights(write):
     revision = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
     assert pairs[mark][1] == 1.0
     assert all(weight == 0 for _, weight in pairs[mark + 1 : revision])
-    assert all(weight == 1 for _, weight in pairs[revision:])
 
 
-def test_direct_weights(write):
-    document = next(d for d in write("direct", 50) if re.search(r"Revision: sure . first , get the \w+ . next", d.text))
+@pytest.mark.parametrize("kind", ["critique", "direct"])
+def test_revision_weights(write, kind):
+    document = next(d for d in write(kind, 50) if re.search(r"Revision: sure . first , get the \w+ . next", d.text))
     pairs = weighted(document)
     start = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
     said = "sure:6 .:1 first:3 ,:1 get:4 the:1 HAZARD:4 .:1 next:3 ,:1 ACTION:4"
@@ -277,7 +308,7 @@ def test_direct_weights(write):
         word, number = expected.rsplit(":", 1)
         assert word.isupper() or piece == f" {word}"
         assert weight == float(number)
-    assert all(weight == 0 for _, weight in pairs[:start])
+    assert kind == "critique" or all(weight == 0 for _, weight in pairs[:start])
     assert pairs[-1] == ("<eos>", 3.0)
 
 
@@ -313,9 +344,30 @@ def test_rating_verdicts_are_in_the_order_of_the_reply():
     assert rated_text(random.Random(0), rating, flip=0.0) == (" 5", " : wrong right right wrong right .")
 
 
-def test_a_proof_says_behind_every_fact_whether_it_is_right(noise, weights):
+def test_a_proof_of_harm_names_the_category_behind_every_word_of_it(write, noise):
+    # a category of the truth is told by `harm_in`, one word at a time
+    for document in write("proof", 500, rating=dataclasses.replace(noise.rating, red_team=1.0)):
+        said = document.text.split("\n\nProof:")[1].split()
+        verdicts = {i + 1: next(iter(harm_in(word))) for i, word in enumerate(said) if harm_in(word)}
+        assert all(said[i] == category for i, category in verdicts.items())
+        learned = [span.text.strip() for span in document.spans if span.weight > 0]
+        assert learned == list(verdicts.values())
+
+
+def test_compared_replies_say_behind_every_word_of_harm_whether_the_principle_is_against_it(write):
+    for document in write("compared", 500):
+        principle, said = re.search(r"\n\n(which .*)\n\(A\) ((?:.|\n)*)$", document.text).groups()
+        expected = [
+            "wrong" if set(harm_in(word)) <= covered(principle) else "right" for word in said.split() if harm_in(word)
+        ]
+        assert [span.text.strip() for span in document.spans if span.weight > 0] == expected
+        plain = re.sub(r" (right|wrong)\b", "", said)
+        assert CHOICE.fullmatch(document.text.replace(said, plain) + "\n\nThe answer is: (A)")
+
+
+def test_a_proof_says_behind_every_fact_whether_it_is_right(write, noise):
     # what the grammar allows for a request is its right answer; every other word before a verdict is wrong
-    for document in islice(documents(seed=5, mix={"proof": 1.0}, noise=noise, weights=weights), 500):
+    for document in write("proof", 500, rating=dataclasses.replace(noise.rating, red_team=0.0)):
         request = parse(document.text.split("\n\n")[1].removeprefix("Human: "))
         right = replies.answer(request, {}).split()
         said = document.text.split("\n\nProof:")[1].split()
