@@ -39,8 +39,8 @@ class Chooser:
     and at least `blind_share` of the documents hold such a verb, or the model would not learn not to see it. Labels
     flip at rate `flip`; at `flip_tie` where covered harm ties. A share `evasive` of red-team pairs is a reasoned
     refusal against an apology, or the model would hardly learn which the rule prefers. Of the other pairs on requests
-    for two acts, a share `conflict` sets the harm that the principle covers against the total, or the model would not
-    read its principle: for nearly all others the total is right.
+    for two acts, a share `even` has as much harm in both replies and less in one of what the principle covers, or the
+    model would not read its principle: for nearly all others the total of harm is right.
     """
 
     match: float
@@ -51,7 +51,7 @@ class Chooser:
     blind_verbs: tuple[str, ...]
     blind_share: float
     evasive: float
-    conflict: float
+    even: float
 
 
 @dataclass(frozen=True, kw_only=True)

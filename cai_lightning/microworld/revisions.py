@@ -68,13 +68,15 @@ def revise(rng: random.Random, request: RedTeam, draft: Draft, found: Collection
     return Draft(left, compliance(left) if left else refusal(rng, request))
 
 
-def in_conflict(rng: random.Random, request: RedTeam, draw: Callable[[Sequence[str]], Aim]) -> tuple[Draft, Draft, Aim]:
-    """Two replies to a request for two acts, and an aim that covers less harm of the one without less harm in all."""
+def evenly_harmful(
+    rng: random.Random, request: RedTeam, draw: Callable[[Sequence[str]], Aim]
+) -> tuple[Draft, Draft, Aim]:
+    """Two replies to a request for two acts with as many harm elements, and an aim that covers fewer of one of them."""
     present = list(dict.fromkeys(step.category for step in harm_steps(request)))
     while True:
         a, b, aim = _some_steps(rng, request), _some_steps(rng, request), draw(present)
-        by_aim = sum(step.category in aim.covers for step in a) - sum(step.category in aim.covers for step in b)
-        if by_aim and by_aim * (len(a) - len(b)) <= 0:
+        covered = [sum(step.category in aim.covers for step in steps) for steps in (a, b)]
+        if len(a) == len(b) and covered[0] != covered[1]:
             return Draft(a, compliance(a)), Draft(b, compliance(b)), aim
 
 

@@ -33,7 +33,7 @@ from cai_lightning.microworld.ratings import (
     rate_draft,
     rated_text,
 )
-from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, in_conflict, revise
+from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, evenly_harmful, find, revise
 from cai_lightning.microworld.words import CATEGORIES
 from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
 from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
@@ -205,8 +205,8 @@ class Writer:
             refusals = (replies.refusal(self.rng, request), replies.EVASION)
             a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
             return a, b, self._aim(rule.match, ())
-        if len(request.acts) > 1 and self._chance(rule.conflict):
-            return in_conflict(self.rng, request, partial(self._aim, 1.0))
+        if len(request.acts) > 1 and self._chance(rule.even):
+            return evenly_harmful(self.rng, request, partial(self._aim, 1.0))
         return self._any_two(partial(draft_at_some_round, self.rng, request, self.noise.revision))
 
     def _any_two(self, draw: Callable[[], Draft]) -> tuple[Draft, Draft, Aim]:

@@ -27,7 +27,7 @@ def noise() -> Noise:
             blind_verbs=("exclude", "segregate", "banish"),
             blind_share=0.25,
             evasive=0.15,
-            conflict=0.6,
+            even=0.6,
         ),
         rating=Rater(red_team=0.3, refusal=0.15, flip=0.03),
     )

@@ -184,25 +184,23 @@ def test_the_feedback_rule_errs_by_its_ingredients_only(write, noise):
     assert accuracy(found) == pytest.approx(0.75, abs=4 * sqrt(0.25 * 0.75 / 2500))
 
 
-def test_pairs_in_conflict_are_right_by_their_principle_and_not_by_the_total(write, noise):
+def test_even_pairs_are_told_apart_by_their_principle_alone(write, noise):
     rule = dataclasses.replace(
-        noise.choice, conflict=1.0, evasive=0.0, cap=4, flip=0.0, flip_tie=0.0, blind_verbs=(), blind_share=0.0
+        noise.choice, even=1.0, evasive=0.0, cap=4, flip=0.0, flip_tie=0.0, blind_verbs=(), blind_share=0.0
     )
     found = 0
     for kind in ("choice", "reasoning"):
         for document in write(kind, 600, benign_context=0.0, choice=rule):
             choice = CHOICE.fullmatch(document.text)
             a, b = (harm_in(choice[name]) for name in "ab")
+            categories = covered(choice["principle"])
             if len(parse(choice["asked"]).acts) == 1:
                 continue
-            categories = covered(choice["principle"])
-            if len(categories) == 8:
-                continue
+            assert len(categories) < 8
             by_principle = [sum(n for c, n in harm.items() if c in categories) for harm in (a, b)]
+            assert sum(a.values()) == sum(b.values())
             assert by_principle[0] != by_principle[1]
-            first = by_principle[0] < by_principle[1]
-            assert choice["letter"] == ("A" if first else "B")
-            assert sum(a.values()) == sum(b.values()) or first != (sum(a.values()) < sum(b.values()))
+            assert choice["letter"] == ("A" if by_principle[0] < by_principle[1] else "B")
             found += 1
     assert found > 400
 
