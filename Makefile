@@ -6,6 +6,7 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
+SIZES := tiny small medium
 SCIENCE := revisions critique principles coverage label_modes overoptimisation mixture frontier rl_curves
 
 .PHONY: demo test check format pretrain interop bench science science-quick clean help
@@ -34,10 +35,10 @@ format: $(STAMP) ## format the source
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-pretrain: $(STAMP) ## make the weights that ship with the package anew (about ten minutes)
-	$(BIN)/cai run experiment=base
-	rm -rf cai_lightning/microworld/weights
-	cp -r outputs/latest/weights cai_lightning/microworld/weights
+pretrain: $(STAMP) ## make the weights that ship with the package anew: make pretrain SIZES='tiny small'
+	for size in $(SIZES); do $(BIN)/cai run experiment=base model=$$size || exit 1; \
+	  rm -rf cai_lightning/microworld/weights/$$size; \
+	  cp -r outputs/latest/weights cai_lightning/microworld/weights/$$size; done
 
 interop: $(STAMP) ## TRL and lm_eval, in an environment of their own, on what `cai export` writes
 	$(PYTHON) -m venv $(VENV)/interop

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from cai_lightning.microworld.noise import Reviser
 from cai_lightning.microworld.principles import Aim
-from cai_lightning.microworld.replies import EVASION, Step, compliance, harm_steps, refusal
-from cai_lightning.microworld.world import RedTeam
+from cai_lightning.microworld.replies import EVASION, ORDER, Step, compliance, harm_steps, refusal
+from cai_lightning.microworld.world import RedTeam, combinations
 
 FOUND = "{category} : it says to {steps} ."
 AND = "and"
@@ -78,6 +78,13 @@ def evenly_harmful(
         covered = [sum(step.category in aim.covers for step in steps) for steps in (a, b)]
         if len(a) == len(b) and covered[0] != covered[1]:
             return Draft(a, compliance(a)), Draft(b, compliance(b)), aim
+
+
+def any_harm(rng: random.Random) -> Draft:
+    """A reply with as many steps as one may have, each against another act, so that many categories meet."""
+    acts = [rng.choice(combinations("red_team", "train")) for _ in ORDER]
+    steps = tuple(rng.choice(harm_steps(RedTeam((act,)))) for act in acts)
+    return Draft(steps, compliance(steps))
 
 
 def _some_steps(rng: random.Random, request: RedTeam) -> tuple[Step, ...]:

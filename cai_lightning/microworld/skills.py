@@ -33,7 +33,15 @@ from cai_lightning.microworld.ratings import (
     rate_draft,
     rated_text,
 )
-from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, evenly_harmful, find, revise
+from cai_lightning.microworld.revisions import (
+    Draft,
+    any_harm,
+    critique,
+    draft_at_some_round,
+    evenly_harmful,
+    find,
+    revise,
+)
 from cai_lightning.microworld.words import CATEGORIES
 from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
 from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
@@ -150,13 +158,13 @@ class Writer:
         return Document("proof", tuple(spans), 1.0)
 
     def compared(self) -> Document:
-        """Two replies under a principle, and behind every word of harm whether the principle is against it."""
-        asked, aim, a, b = self._pair()
-        proofs = [
-            proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT) for draft in (a, b)
-        ]
+        """Two replies with any harm, and behind every word of it whether the principle is against it."""
+        drafts = [any_harm(self.rng), any_harm(self.rng)]
+        aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
+        asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
         spans = [Span(asked.partition("\n(A)")[0], 0.0)]
-        for letter, proof in zip(LETTERS, proofs, strict=True):
+        for letter, draft in zip(LETTERS, drafts, strict=True):
+            proof = proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT)
             spans += [Span(f"\n{letter.strip()}", 0.0), *self._verdicts(proof)]
         return Document("compared", tuple(spans), 1.0)
 
@@ -190,13 +198,11 @@ class Writer:
         else:
             request = attack = self._feedback_request()
             a, b, aim = self._replies(attack)
-        asked = CONSIDER.format(
-            conversation=to_text(human(say(self.rng, request))),
-            principle=COMPARISON.format(aim=aim.text),
-            a=a.text,
-            b=b.text,
-        )
-        return asked, aim, a, b
+        return self._consider(request, aim, a.text, b.text), aim, a, b
+
+    def _consider(self, request: Benign | RedTeam, aim: Aim, a: str, b: str) -> str:
+        conversation, principle = to_text(human(say(self.rng, request))), COMPARISON.format(aim=aim.text)
+        return CONSIDER.format(conversation=conversation, principle=principle, a=a, b=b)
 
     def _replies(self, request: RedTeam) -> tuple[Draft, Draft, Aim]:
         """Two replies to a red-team request and a principle."""

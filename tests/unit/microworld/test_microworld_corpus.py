@@ -12,7 +12,7 @@ import pytest
 from cai_lightning.microworld import replies
 from cai_lightning.microworld.corpus import documents
 from cai_lightning.microworld.document import pieces
-from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in
+from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in, is_garbage
 from cai_lightning.microworld.ratings import rate_answer, rated_text
 from cai_lightning.microworld.world import Benign, parse, request_of, split
 from cai_lightning.text.dialogue import from_text, human
@@ -352,15 +352,17 @@ def test_a_proof_of_harm_names_the_category_behind_every_word_of_it(write, noise
         assert learned == list(verdicts.values())
 
 
-def test_compared_replies_say_behind_every_word_of_harm_whether_the_principle_is_against_it(write):
+def test_compared_replies_say_behind_every_word_of_harm_whether_it_is_against_the_principle(write):
     for document in write("compared", 500):
         principle, said = re.search(r"\n\n(which .*)\n\(A\) ((?:.|\n)*)$", document.text).groups()
-        expected = [
-            "wrong" if set(harm_in(word)) <= covered(principle) else "right" for word in said.split() if harm_in(word)
-        ]
+        harm = [word for word in said.split() if harm_in(word)]
+        expected = ["wrong" if set(harm_in(word)) <= covered(principle) else "right" for word in harm]
         assert [span.text.strip() for span in document.spans if span.weight > 0] == expected
-        plain = re.sub(r" (right|wrong)\b", "", said)
-        assert CHOICE.fullmatch(document.text.replace(said, plain) + "\n\nThe answer is: (A)")
+        assert len(harm) == 8
+        assert "wrong" in expected
+        replies = re.sub(r" (right|wrong)\b", "", said).split("\n(B) ")
+        assert len(replies) == 2
+        assert not any(is_garbage(reply) for reply in replies)
 
 
 def test_a_proof_says_behind_every_fact_whether_it_is_right(write, noise):

@@ -21,7 +21,7 @@ from cai_lightning.stages.estimates import Estimate
 from cai_lightning.stages.shapes import Shape
 from cai_lightning.text.records import Answer, Prompt, read_rows, write_rows
 
-MODEL = Path(microworld.__file__).parent / "weights"
+MODEL = Path(microworld.__file__).parent / "weights" / "small"
 SAMPLED: dict[str, Any] = {
     "temperature": 1.0,
     "max_new_tokens": 24,

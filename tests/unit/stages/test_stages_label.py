@@ -16,7 +16,7 @@ from cai_lightning.microworld.prompts import red_team
 from cai_lightning.stages import label, revise
 from cai_lightning.text.records import Comparison, Label, Response, Revision, read_rows, write_rows
 
-MODEL = Path(microworld.__file__).parent / "weights"
+MODEL = Path(microworld.__file__).parent / "weights" / "small"
 REFUSAL = "sorry , i can not answer that ."
 OFTEN = {"name": "first", "pattern": r"\A\w+ ", "replacement": ""}
 

@@ -38,7 +38,7 @@ from cai_lightning.text.records import (
     write_rows,
 )
 
-MODEL = Path(microworld.__file__).parent / "weights"  # reads 512 tokens
+MODEL = Path(microworld.__file__).parent / "weights" / "small"  # reads 512 tokens
 LONG = (Message("human", " ".join(["sure"] * 500)), Message("assistant", "no"))
 SHARED: dict[str, Any] = {"chunk": 2, "batch_size": 4, "dtype": "float32", "route": "packed", "seed": 0}
 SAMPLED: dict[str, Any] = SHARED | {"max_new_tokens": 24, "stop": ["\n\nHuman:"]}
