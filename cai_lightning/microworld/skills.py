@@ -158,13 +158,18 @@ class Writer:
         return Document("proof", tuple(spans), 1.0)
 
     def compared(self) -> Document:
-        """Two replies with any harm, and behind every word of it whether the principle is against it."""
-        drafts = [any_harm(self.rng), any_harm(self.rng)]
-        aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
-        asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
+        """Two replies: behind every word of harm whether the principle is against it, or behind either reply how many are."""
+        if self._chance(getattr(self, "counts", 0.5)):
+            asked, aim, *drafts = self._pair()
+            counts = [sum(category in aim.covers for category in (step.category for step in d.steps)) for d in drafts]
+            proofs = [[(draft.text, str(count))] for draft, count in zip(drafts, counts, strict=True)]
+        else:
+            drafts = [any_harm(self.rng), any_harm(self.rng)]
+            aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
+            asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
+            proofs = [proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT) for draft in drafts]
         spans = [Span(asked.partition("\n(A)")[0], 0.0)]
-        for letter, draft in zip(LETTERS, drafts, strict=True):
-            proof = proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT)
+        for letter, proof in zip(LETTERS, proofs, strict=True):
             spans += [Span(f"\n{letter.strip()}", 0.0), *self._verdicts(proof)]
         return Document("compared", tuple(spans), 1.0)
 
@@ -224,8 +229,9 @@ class Writer:
     def _feedback_request(self) -> RedTeam:
         """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
         blind = self._chance(self.noise.choice.blind_share) and bool(self.blind_verbs)
+        two = self._chance(self.noise.two_acts)
         while True:
-            request = draw_red_team(self.rng, part="train")
+            request = self._attack(two=two)
             if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
                 return request
 
