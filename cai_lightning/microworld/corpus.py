@@ -1,4 +1,4 @@
-"""The pretraining text: endless documents of seven skills, with a loss weight for every token.
+"""The pretraining text: endless documents of nine skills, with a loss weight for every token.
 
 White space belongs to the word after it and every span is whole words, so spans tokenise one by one. Context weighs 0:
 any weight on it leaks revisions into what the model says unasked.
@@ -7,27 +7,50 @@ any weight on it leaks revisions into what the model says unasked.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cai_lightning.microworld.document import Document, Span
 from cai_lightning.microworld.noise import Noise, Weights
 from cai_lightning.microworld.skills import Writer
 
-__all__ = ["Document", "Noise", "Span", "Weights", "documents"]
+__all__ = ["Document", "Lesson", "Noise", "Span", "Weights", "documents"]
 
 
-def documents(*, seed: int, mix: Mapping[str, float], noise: Noise, weights: Weights) -> Iterator[Document]:
-    """Endless documents, the skills in proportion to `mix`; the same arguments give the same documents.
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is read before all skills are mixed: so many documents, in proportion to `mix`.
 
-    Raises ValueError where `mix` names a skill that does not exist.
+    A skill that is made of others is hardly learned beside them where a shortcut serves nearly as well: which reply has
+    less harm in all is soon seen, which has less of what a principle names not before its words are told apart.
+    """
+
+    documents: int
+    mix: Mapping[str, float]
+
+
+def documents(
+    *, seed: int, lessons: Sequence[Lesson], mix: Mapping[str, float], noise: Noise, weights: Weights
+) -> Iterator[Document]:
+    """Endless documents: the lessons, then the skills in proportion to `mix`; equal arguments give equal documents.
+
+    Raises ValueError where a mix names a skill that does not exist.
     """
     writer = Writer(random.Random(f"corpus {seed}"), noise, weights)
-    if unknown := [kind for kind in mix if kind not in writer.skills]:
-        raise ValueError(f"mix.{unknown[0]}: no such kind of document; known: {', '.join(writer.skills)}")
-    kinds = [kind for kind in writer.skills if kind in mix]
-    return _endless(writer, kinds, [mix[kind] for kind in kinds])
+    for place, named in {**{f"lessons.{i}.mix": each.mix for i, each in enumerate(lessons)}, "mix": mix}.items():
+        if unknown := [kind for kind in named if kind not in writer.skills]:
+            raise ValueError(f"{place}.{unknown[0]}: no such kind of document; known: {', '.join(writer.skills)}")
+    return _endless(writer, lessons, mix)
 
 
-def _endless(writer: Writer, kinds: list[str], shares: list[float]) -> Iterator[Document]:
+def _endless(writer: Writer, lessons: Sequence[Lesson], mix: Mapping[str, float]) -> Iterator[Document]:
+    for lesson in lessons:
+        for _ in range(lesson.documents):
+            yield _one(writer, lesson.mix)
     while True:
-        yield writer.skills[writer.rng.choices(kinds, shares)[0]]()
+        yield _one(writer, mix)
+
+
+def _one(writer: Writer, mix: Mapping[str, float]) -> Document:
+    kinds = [kind for kind in writer.skills if kind in mix]
+    return writer.skills[writer.rng.choices(kinds, [mix[kind] for kind in kinds])[0]]()

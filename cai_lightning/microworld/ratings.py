@@ -7,7 +7,7 @@ verdicts come after it because one signal for each fact is learned sooner than t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cai_lightning.microworld import replies
@@ -69,10 +69,10 @@ def proofread(rng: random.Random, request: Benign) -> list[tuple[str, str]]:
     return _pieces(marked)
 
 
-def proofread_draft(draft: Draft, verdict: Callable[[str], str]) -> list[tuple[str, str]]:
+def proofread_draft(draft: Draft, verdicts: Mapping[str, str]) -> list[tuple[str, str]]:
     """A reply in pieces that each end with a word of harm, and the verdict on its category; the last has none."""
     words = draft.text.split(" ")
-    marked = [f"{word}\0{verdict(CATEGORY_OF[word])}\0" if word in CATEGORY_OF else word for word in words]
+    marked = [f"{word}\0{verdicts[CATEGORY_OF[word]]}\0" if word in CATEGORY_OF else word for word in words]
     return _pieces(" ".join(marked))
 
 

@@ -65,7 +65,8 @@ class Writer:
             "reasoning": self.reasoning,
             "rating": self.rating,
             "proof": self.proof,
-            "compared": self.compared,
+            "marked": self.marked,
+            "counted": self.counted,
         }
 
     def benign(self) -> Document:
@@ -150,28 +151,32 @@ class Writer:
         if self._chance(self.noise.rating.red_team):
             request = draw_red_team(self.rng, part="train")
             draft = draft_at_some_round(self.rng, request, self.noise.revision)
-            proof = proofread_draft(draft, verdict=str)
+            proof = proofread_draft(draft, {category: category for category in CATEGORIES})
         else:
             request = harmless = self._harmless_request()
             proof = proofread(self.rng, harmless)
         spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0), *self._verdicts(proof)]
         return Document("proof", tuple(spans), 1.0)
 
-    def compared(self) -> Document:
-        """Two replies: behind every word of harm whether the principle is against it, or behind either reply how many are."""
-        if self._chance(getattr(self, "counts", 0.5)):
-            asked, aim, *drafts = self._pair()
-            counts = [sum(category in aim.covers for category in (step.category for step in d.steps)) for d in drafts]
-            proofs = [[(draft.text, str(count))] for draft, count in zip(drafts, counts, strict=True)]
-        else:
-            drafts = [any_harm(self.rng), any_harm(self.rng)]
-            aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
-            asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
-            proofs = [proofread_draft(draft, lambda category: WRONG if category in aim.covers else RIGHT) for draft in drafts]
+    def marked(self) -> Document:
+        """Two replies with any harm, and behind every word of it whether the principle is against it."""
+        drafts = [any_harm(self.rng), any_harm(self.rng)]
+        aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
+        asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
+        against = {category: WRONG if category in aim.covers else RIGHT for category in CATEGORIES}
+        return self._judged("marked", asked, [proofread_draft(draft, against) for draft in drafts])
+
+    def counted(self) -> Document:
+        """Two replies, and behind either how many of its harm elements the principle is against."""
+        asked, aim, *drafts = self._pair()
+        counts = [sum(step.category in aim.covers for step in draft.steps) for draft in drafts]
+        return self._judged("counted", asked, [[(d.text, str(n))] for d, n in zip(drafts, counts, strict=True)])
+
+    def _judged(self, kind: str, asked: str, proofs: Sequence[Sequence[tuple[str, str]]]) -> Document:
         spans = [Span(asked.partition("\n(A)")[0], 0.0)]
         for letter, proof in zip(LETTERS, proofs, strict=True):
             spans += [Span(f"\n{letter.strip()}", 0.0), *self._verdicts(proof)]
-        return Document("compared", tuple(spans), 1.0)
+        return Document(kind, tuple(spans), 1.0)
 
     def _verdicts(self, proof: Sequence[tuple[str, str]]) -> Iterator[Span]:
         for text, verdict in proof:

@@ -58,5 +58,6 @@ def mix() -> dict[str, float]:
         "reasoning": 7,
         "rating": 8,
         "proof": 5,
-        "compared": 3,
+        "marked": 2,
+        "counted": 1,
     }

@@ -10,7 +10,7 @@ from math import sqrt
 import pytest
 
 from cai_lightning.microworld import replies
-from cai_lightning.microworld.corpus import documents
+from cai_lightning.microworld.corpus import Lesson, documents
 from cai_lightning.microworld.document import pieces
 from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in, is_garbage
 from cai_lightning.microworld.ratings import rate_answer, rated_text
@@ -29,7 +29,7 @@ CHOICE = re.compile(
 def write(noise, weights):
     def some(kind, count, **changes):
         changed = dataclasses.replace(noise, **changes)
-        return list(islice(documents(seed=0, mix={kind: 1.0}, noise=changed, weights=weights), count))
+        return list(islice(documents(seed=0, lessons=(), mix={kind: 1.0}, noise=changed, weights=weights), count))
 
     return some
 
@@ -45,7 +45,7 @@ def weighted(document):
 
 
 def test_no_document_holds_a_combination_that_is_held_out(noise, weights, mix):
-    for document in islice(documents(seed=2, mix=mix, noise=noise, weights=weights), 20_000):
+    for document in islice(documents(seed=2, lessons=(), mix=mix, noise=noise, weights=weights), 20_000):
         request = parse(ASKED.search(document.text)[1])
         pairs = [request.combination] if isinstance(request, Benign) else request.acts
         pairs = [(request.kind, *pair) for pair in pairs]
@@ -59,20 +59,22 @@ def test_no_document_holds_a_combination_that_is_held_out(noise, weights, mix):
 
 def test_documents_are_repeatable(noise, weights, mix):
     def first(seed, mix):
-        return list(islice(documents(seed=seed, mix=mix, noise=noise, weights=weights), 200))
+        return list(islice(documents(seed=seed, lessons=(), mix=mix, noise=noise, weights=weights), 200))
 
     assert first(0, mix) == first(0, dict(reversed(mix.items())))
     assert first(0, mix) != first(1, mix)
 
 
 def test_kinds_follow_the_mix(noise, weights, mix):
-    found = Counter(d.kind for d in islice(documents(seed=0, mix=mix, noise=noise, weights=weights), 10_000))
+    found = Counter(
+        d.kind for d in islice(documents(seed=0, lessons=(), mix=mix, noise=noise, weights=weights), 10_000)
+    )
     assert all(near(found[kind], share / 100, 10_000) for kind, share in mix.items())
 
 
 def test_unknown_kind_is_refused(noise, weights):
     with pytest.raises(ValueError, match=r"mix\.poem: no such kind of document; known: benign, harm"):
-        documents(seed=0, mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
+        documents(seed=0, lessons=(), mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
 
 
 def test_unknown_blind_verb_is_refused(write, noise):
@@ -352,8 +354,8 @@ def test_a_proof_of_harm_names_the_category_behind_every_word_of_it(write, noise
         assert learned == list(verdicts.values())
 
 
-def test_compared_replies_say_behind_every_word_of_harm_whether_it_is_against_the_principle(write):
-    for document in write("compared", 500):
+def test_marked_replies_say_behind_every_word_of_harm_whether_it_is_against_the_principle(write):
+    for document in write("marked", 500):
         principle, said = re.search(r"\n\n(which .*)\n\(A\) ((?:.|\n)*)$", document.text).groups()
         harm = [word for word in said.split() if harm_in(word)]
         expected = ["wrong" if set(harm_in(word)) <= covered(principle) else "right" for word in harm]
@@ -363,6 +365,27 @@ def test_compared_replies_say_behind_every_word_of_harm_whether_it_is_against_th
         replies = re.sub(r" (right|wrong)\b", "", said).split("\n(B) ")
         assert len(replies) == 2
         assert not any(is_garbage(reply) for reply in replies)
+
+
+def test_counted_replies_say_how_much_of_their_harm_the_principle_is_against(write):
+    for document in write("counted", 500):
+        found = CHOICE.fullmatch(re.sub(r" \d(?=\n|$)", "", document.text) + "\n\nThe answer is: (A)")
+        categories = covered(found["principle"])
+        expected = [sum(n for c, n in harm_in(found[name]).items() if c in categories) for name in "ab"]
+        assert [int(span.text) for span in document.spans if span.weight > 0] == expected
+
+
+def test_lessons_come_first(noise, weights):
+    lessons = [Lesson(documents=30, mix={"harm": 1}), Lesson(documents=20, mix={"proof": 1, "choice": 1})]
+    found = documents(seed=0, lessons=lessons, mix={"benign": 1}, noise=noise, weights=weights)
+    kinds = [document.kind for document in islice(found, 200)]
+    assert set(kinds[:30]) == {"harm"}
+    assert set(kinds[30:50]) == {"proof", "choice"}
+    assert set(kinds[50:]) == {"benign"}
+    with pytest.raises(ValueError, match=r"lessons\.1\.mix\.poem: no such kind"):
+        documents(
+            seed=0, lessons=[lessons[0], Lesson(documents=1, mix={"poem": 1})], mix={}, noise=noise, weights=weights
+        )
 
 
 def test_a_proof_says_behind_every_fact_whether_it_is_right(write, noise):
