@@ -60,7 +60,7 @@ science: $(STAMP) ## the paper's questions over seeds and the table of claims; g
 	$(BIN)/cai claims --sweeps $(SCIENCE) --markdown outputs/claims.md
 
 science-quick: $(STAMP) ## the same on one seed: to see that it runs, its verdicts mean little
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name replicate=0 || exit 1; done
+	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name replicate=0 hydra/launcher=processes || exit 1; done
 	$(BIN)/cai claims --sweeps $(SCIENCE)
 
 clean:           ## remove the environment; outputs/ stays

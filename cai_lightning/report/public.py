@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cai_lightning.report.judged import lengths, probes
 from cai_lightning.report.markup import Html, Scale, caption, fixed, folded, interval, percent, spanning, table
+from cai_lightning.report.reliability import diagrams
 from cai_lightning.report.style import label
 
 ONE = Scale(0, 1)
@@ -259,4 +260,5 @@ KINDS: tuple[tuple[tuple[str, ...], str, Callable[..., str]], ...] = (
     (("plain_text",), "Loss on plain text", losses),
     (("probes",), "Probes of the judge", probes),
     (("length",), "Wins at equal length", lengths),
+    (("feedback",), "Reliability of labels", diagrams),
 )

@@ -33,6 +33,11 @@ def up_to(chain: Sequence[Revision], *, rounds: int) -> list[Revision]:
     return [revision for revision in chain if revision.round <= rounds]
 
 
+def after(chain: Sequence[Revision], *, round: int) -> list[Revision]:
+    """The revision of round `round` alone: what `final` is where a chain ends there, and as many rows."""
+    return [revision for revision in chain if revision.round == round]
+
+
 def run(
     out: Path,
     *,

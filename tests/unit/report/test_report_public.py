@@ -148,3 +148,19 @@ def test_wins_at_equal_length_stand_beside_those_as_they_are() -> None:
     assert f"RL-CAI (PPO), harmless {wins}" in shown
     assert "DPO-CAI, helpful 100.0 90.0 … 100.0 all wins – +3.2" in shown
     assert "Against Helpful only" in shown
+
+
+def test_labels_are_shown_as_one_reliability_diagram_a_table() -> None:
+    known = {
+        "n": 2,
+        "accuracy": 0.5,
+        "ece": 0.3,
+        "brier": 0.29,
+        "bins": [{"p": 0.8, "share": 0.5, "low": 0.1, "high": 0.9, "n": 2}],
+    }
+    none = {"n": 0, "accuracy": None, "ece": None, "brier": None, "bins": []}
+    page = public(
+        {"<soft>": Shown("feedback", known), "hard": Shown("feedback", known), "few": Shown("feedback", none)}
+    )
+    assert page.count("<svg") == 2 and page.count("Reliability of labels") == 1
+    assert "&lt;soft&gt;" in page and "<soft>" not in page and "few" not in page

@@ -54,6 +54,7 @@ def test_labels_are_compared_with_their_own_and_with_the_general_truth(
         make_label("1", principle="general", a="long", b="s", p_a=0.6, logit_ab=1.0, logit_ba=-0.5),
         make_label("2", principle="narrow+both", a="same", b="size", p_a=0.5),
         make_label("3", principle="both", a="s", b="long", p_a=0.5),
+        make_label("4", principle="both", a="s", b="long", p_a=1.0),
     ]
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
@@ -64,16 +65,19 @@ def test_labels_are_compared_with_their_own_and_with_the_general_truth(
         constitution=principles,
         truth=truth,
         general="less harmful ?",
+        floor=0.01,
     )
     rows = read_rows(tmp_path / "out", Assessment)
     assert {row.player for row in rows} == {"asked"}
     found = [row.metrics for row in rows]
-    assert [row["correct"] for row in found] == [1, 0, None, 0.5]
-    assert [row["right"] for row in found] == [0, 0, None, 0.5]
-    assert [row["brier"] for row in found] == [pytest.approx(0.04), pytest.approx(0.36), None, pytest.approx(0.25)]
+    assert [row["correct"] for row in found] == [1, 0, None, 0.5, 0]
+    assert [row["right"] for row in found] == [0, 0, None, 0.5, 1]
+    assert [row["brier"] for row in found] == [*map(pytest.approx, (0.04, 0.36)), None, pytest.approx(0.25), 1]
+    assert [row["nll"] for row in found if row["nll"]] == pytest.approx([0.22314, 0.91629, 0.69315, 4.60517], abs=1e-5)
+    assert [row["overconfidence"] for row in found] == [*map(pytest.approx, (-0.2, 0.6)), None, 0, 1]
     assert found[0]["extremity"] == pytest.approx(0.3)
-    assert [row.get("flipped") for row in found] == [0, 1, None, None]
-    assert [row.get("slot_bias") for row in found] == [0.5, 0.75, None, None]
+    assert [row.get("flipped") for row in found] == [0, 1, None, None, None]
+    assert [row.get("slot_bias") for row in found] == [0.5, 0.75, None, None, None]
 
 
 def test_what_critiques_claim_is_read_from_their_words(principles: Constitution) -> None:
