@@ -47,7 +47,7 @@ def _figures(joined: Joined) -> Iterator[tuple[str, Figure]]:
 
 
 def _write_tables(joined: Joined, folder: Path) -> list[Path]:
-    scale = ("axis", "anchor", "judge", "prompts")
+    scale = ("axis", "anchor", "judge", "prompts", "ties")
     wanted: dict[str, tuple[tuple[str, ...], Rows]] = {
         "runs": (("run", "kind", "experiment", "folder", "seeds", "seconds"), _runs(joined)),
         "axes": ((*scale, "runs"), _axes(joined)),

@@ -30,7 +30,10 @@ def render(joined: Joined) -> str:
     look = looks(_names(joined))
     parts = [
         ("What is joined", _joined(joined.runs) + _warning(joined.axes)),
-        *((_title(joined.axes, k), _axis(axis, k, labels, look)) for k, axis in enumerate(joined.axes)),
+        *(
+            (_title(joined.axes, k), _axis(axis, k, labels, look) + _warnings(joined.runs, axis))
+            for k, axis in enumerate(joined.axes)
+        ),
         ("Frontiers", _volumes(joined)),
         *(
             (_of(one, joined, kind.title(one.content)), kind.body(one.content, f"{stage}-{k}"))
@@ -129,6 +132,15 @@ def _axis(axis: Axis, number: int, labels: Sequence[str], look: Mapping[str, Loo
         + caption(said + rests)
         + players_table(axis.variant["players"])
         + (f'<div class="figures">{still}</div>' if still else "")
+    )
+
+
+def _warnings(runs: Sequence[Finished], axis: Axis) -> str:
+    """What the summaries of the rated runs warn of."""
+    return "".join(
+        f'<p class="note">{escape(one.label)}: {escape(words)}</p>'
+        for one in axis.rated
+        for words in runs[one.place].summary.get("warnings") or []
     )
 
 

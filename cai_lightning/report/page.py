@@ -11,6 +11,7 @@ from typing import Any
 from cai_lightning.report import figures, findings
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
+from cai_lightning.report.ratings import ties
 from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, number, ordered
 from cai_lightning.report.talk import conversations
 
@@ -39,7 +40,7 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     drawn = figures.figures(variant, tables["calibration"])
     evals = {} if any(one.kind == "evals" for one in shown.values()) else summary["evals"]
     sections = [
-        section("Players", players_table(summary["players"]) + _reading(summary)),
+        section("Players", players_table(summary["players"]) + _reading(summary, variant)),
         section("Figures", _figures(drawn)),
         *map(findings.section, measured),
         section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
@@ -121,7 +122,7 @@ def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> Scale:
     return Scale(low, max(high, low + 1))
 
 
-def _reading(summary: Mapping[str, Any]) -> str:
+def _reading(summary: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
     if not summary["players"]:
         return ""
     seeds = len(summary["seeds"])
@@ -129,6 +130,8 @@ def _reading(summary: Mapping[str, Any]) -> str:
     return (
         f'<p class="caption">Elo are differences to {escape(label(summary["anchor"]))}, 400 for odds of ten to one; '
         f"rates are in per cent. Below each figure its 95 % interval over {over}.</p>"
+        + ties(variant)
+        + "".join(f'<p class="note">{escape(words)}</p>' for words in summary["warnings"])
     )
 
 

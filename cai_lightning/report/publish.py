@@ -15,6 +15,7 @@ from cai_lightning.report.console import as_text, rating_table
 from cai_lightning.report.figures import figures, write
 from cai_lightning.report.page import render
 from cai_lightning.report.public import Shown
+from cai_lightning.report.ratings import tie_warnings
 from cai_lightning.report.sheets import write_csv
 from cai_lightning.report.transcripts import choose
 from cai_lightning.text.artifacts import AnswerRows, RevisionRows, Table
@@ -37,10 +38,14 @@ def run(
     revisions: RevisionRows,
     answers: list[AnswerRows],
     judge: str,
+    most_ties: float,
     transcripts: int,
     note: str | None,
 ) -> None:
-    """Writes the run's files into `folder` and prints the rating table; the page is a function of what it writes."""
+    """Writes the run's files into `folder` and prints the rating table; the page is a function of what it writes.
+
+    `most_ties`: the share of ties above which half-wins are warned of.
+    """
     table = _read(ratings / "ratings.json")
     variant = table["variants"][""]
     feedback = _read(calibration / "feedback.json") if calibration else None
@@ -55,6 +60,7 @@ def run(
         tables={name: one.content for name, one in shown.items()},
         jobs=jobs(folder) if isinstance(run["replicate"], list) else [],
         judge=judge,
+        warnings=tie_warnings(variant, most_ties),
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     chosen = choose(
@@ -67,6 +73,8 @@ def run(
     drawn = figures(variant, feedback)
     write_beside(folder, drawn, [one.content for one in shown.values() if one.kind == found.KIND])
     print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
+    for words in summary["warnings"]:
+        print(f"warning: {words}")
     print(f"report: {folder / 'report.html'}")
 
 
@@ -89,6 +97,7 @@ def summarise(
     tables: Mapping[str, Any],
     jobs: Sequence[Mapping[str, Any]],
     judge: str | None,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The contract of docs/summary.md; what is unavailable is null. `ratings` is null where no players were rated."""
     variant = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}
@@ -101,6 +110,8 @@ def summarise(
         "peak_rss_mb": run["peak_rss_mb"],
         "anchor": ratings["anchor"] if ratings else None,
         "judge": judge,
+        "ties": variant.get("ties", {}),
+        "warnings": list(warnings),
         "players": variant["players"],
         "feedback": {
             name: feedback[name] if feedback else None for name in ("accuracy", "ece", "brier", "position_bias", "n")

@@ -100,6 +100,13 @@ def test_what_was_not_measured_alike_stands_on_axes_of_its_own(folders: list[Pat
     (tmp_path / "store/answers/helpful_only-q/manifest.json").write_text(json.dumps(verdicts))
     found = joined(runs)  # the same prompts now, but another model stands at 0
     assert len(found.axes) == 2 and apart(found.axes) == ["anchor models"]
+    file = tmp_path / "store/ratings/k2/ratings.json"
+    table = json.loads(file.read_text())
+    table["variants"][""]["davidson"] = {}
+    file.write_text(json.dumps(table))
+    found = joined(runs)
+    assert [[one.place for one in axis.rated] for axis in found.axes] == [[0], [1], [2]]
+    assert apart(found.axes) == ["anchor models", "what a tie counts for"]
 
 
 def test_players_that_differ_are_called_by_their_run_and_lines_begin_at_their_own_start(folders: list[Path]) -> None:

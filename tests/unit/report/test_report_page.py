@@ -45,6 +45,7 @@ def variant() -> dict[str, Any]:
             "non_dominated": dict.fromkeys(shown, 0.5),
         },
         "wins": {"harmless": matrix},
+        "ties": {"harmless": 0.375},
     }
 
 
@@ -64,6 +65,8 @@ def summary() -> dict[str, Any]:
         "stages": {"sft": {"0": {"key": "abcdef0123456789", "seconds": 3.25, "reused": True}}},
         "evals": {ATTACK: {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 99}},
         "tables": {},
+        "ties": {"harmless": 0.375},
+        "warnings": [f"many ties {ATTACK}"],
         "jobs": [job("0", "kl=1"), job("1", ATTACK)],
     }
 
@@ -131,8 +134,8 @@ def test_whatever_a_model_wrote_is_escaped() -> None:
     outline = Outline()
     outline.feed(text)
     assert "script" not in outline.seen
-    # title, heading, note, judge, evaluation, job, two of a table, kind, four turns of the prompt, chain and answers
-    assert text.count("&lt;script&gt;") >= 15
+    # title, heading, note, warning, judge, evaluation, job, two of a table, kind, four turns, chain and answers
+    assert text.count("&lt;script&gt;") >= 16
 
 
 def test_page_needs_no_network() -> None:
@@ -161,6 +164,7 @@ def test_page_shows_the_figures() -> None:
     assert "prefers-color-scheme: dark" in text
     assert "reward model, helpful" not in text  # unavailable
     assert "reward model, harmless (0.850 … 0.925)" in text
+    assert "Ties among verdicts: harmless 37.5 %. A tie is half a win." in text and "many ties" in text
     assert "0.625" in text and "experiment=smoke" not in text  # what all jobs have sets none apart
 
 
