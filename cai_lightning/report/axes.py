@@ -75,7 +75,7 @@ def axes(runs: Sequence[Finished]) -> list[Axis]:
 
 def _axis(scale: Scale, together: list[Rated]) -> Axis:
     names = {(one.place, player): name for one in together for player, name in _names(one, together).items()}
-    variant: dict[str, Any] = {"players": {}, VALUES: {}, ELLIPSES: {}, "curve": [], "wins": {}}
+    variant: dict[str, Any] = {"players": {}, VALUES: {}, ELLIPSES: {}, "curve": [], "wins": {}, "peaks": {}}
     places: dict[str, list[int]] = {}
     answers: dict[str, list[tuple[str, str]]] = {}
     for one in together:
@@ -89,6 +89,8 @@ def _axis(scale: Scale, together: list[Rated]) -> Axis:
                     variant[part].setdefault(name, one.variant[part][player])
         own = {player: name for (place, player), name in names.items() if place == one.place}
         known = {snapshot["run"] for snapshot in variant["curve"]}
+        for line, found in one.variant.get("peaks", {}).items():
+            variant["peaks"].setdefault(own.get(line, line), found)
         variant["curve"] += [snapshot for snapshot in _curve(one, own) if snapshot["run"] not in known]
     variant["players"] = ordered(variant["players"])
     pareto = _pareto(variant["players"])

@@ -17,6 +17,7 @@ from cai_lightning.report.page import CAPTIONS, head, players_table
 from cai_lightning.report.plots import embedded, named, names_of, plot_data, plots
 from cai_lightning.report.public import Shown, public
 from cai_lightning.report.reading_room import reading_room
+from cai_lightning.report.ratings import peaks
 from cai_lightning.report.style import Look, label, looks
 
 MOVING = ("frontier", "elo", "evasive")  # figures that have a counterpart to point at
@@ -132,6 +133,7 @@ def _axis(axis: Axis, number: int, labels: Sequence[str], look: Mapping[str, Loo
         + caption(said + rests)
         + players_table(axis.variant["players"])
         + (f'<div class="figures">{still}</div>' if still else "")
+        + peaks(axis.variant)
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cai_lightning.report import figures, findings
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
-from cai_lightning.report.ratings import ties
+from cai_lightning.report.ratings import peaks, ties
 from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, number, ordered
 from cai_lightning.report.talk import conversations
 
@@ -41,7 +41,7 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     evals = {} if any(one.kind == "evals" for one in shown.values()) else summary["evals"]
     sections = [
         section("Players", players_table(summary["players"]) + _reading(summary, variant)),
-        section("Figures", _figures(drawn)),
+        section("Figures", _figures(drawn) + peaks(variant)),
         *map(findings.section, measured),
         section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
         section("Frontier", _frontier(variant["frontier"])),

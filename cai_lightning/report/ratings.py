@@ -1,11 +1,12 @@
-"""What a rating rests on, in words and tables: how many verdicts are ties, and what a tie counts for."""
+"""What a rating says beside Elo, in words and tables: ties and what they count for, and where RL curves have peaks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cai_lightning.report.markup import caption, percent
+from cai_lightning.report.markup import caption, percent, table
+from cai_lightning.report.style import label
 
 HALF, OUTCOME = "half a win", "an outcome of its own"
 
@@ -33,3 +34,34 @@ def ties(variant: Mapping[str, Any]) -> str:
     equals = ", ".join(f"{axis} {percent(one['value'])} %" for axis, one in variant.get("davidson", {}).items())
     between = f" Players of equal strength would tie in: {equals}." if equals else ""
     return caption(f"Ties among verdicts: {shares}. A tie is {tie_words(variant)}.{between}" if shares else "")
+
+
+def peaks(variant: Mapping[str, Any]) -> str:
+    """A table of where the Elo of each run of RL is highest, and whether it had surely been lower before and after."""
+    rows = [
+        [label(one["line"]), one["criterion"], one["at"], one["among"], "yes" if one["peaked"] else "not shown"]
+        for one in peak_rows(variant)
+    ]
+    said = (
+        "RL samples at which a curve is highest. May be highest: all points that no other one is surely above (one "
+        "band for all pairs, 95 %). A curve has peaked where neither its first nor its last point is among them."
+    )
+    return table(["Peaks", "Criterion", "Highest at", "May be highest", "Peaked"], rows) + caption(said) if rows else ""
+
+
+def peak_rows(variant: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """{"line", "criterion", "at", "among", "peaked"} of each curve; points are RL samples, the last one "end"."""
+    for line, found in variant.get("peaks", {}).items():
+        for axis, one in found.items():
+            among = ", ".join(map(_point, one["among"]))
+            yield {
+                "line": line,
+                "criterion": axis,
+                "at": _point(one["at"]),
+                "among": among,
+                "peaked": one["peaked"],
+            }
+
+
+def _point(player: str) -> str:
+    return player.rpartition("@")[2] if "@" in player else "end"

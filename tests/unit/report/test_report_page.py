@@ -46,6 +46,12 @@ def variant() -> dict[str, Any]:
         },
         "wins": {"harmless": matrix},
         "ties": {"harmless": 0.375},
+        "peaks": {
+            "ppo": {
+                "harmless": {"at": "ppo@128", "among": ["ppo@128", "ppo@192"], "peaked": True},
+                "helpful": {"at": "ppo", "among": ["ppo@192", "ppo"], "peaked": False},
+            }
+        },
     }
 
 
@@ -170,6 +176,13 @@ def test_page_shows_the_figures() -> None:
 
 def test_page_of_a_run_without_ratings_is_still_a_page() -> None:
     empty = {name: None for name in ("seconds", "peak_rss_mb", "judge", "feedback", "reward_model", "frontier")}
+def test_a_page_says_where_curves_have_their_peaks() -> None:
+    rows = [row for row in re.findall(r"<tr>(.*?)</tr>", page()) if "harmless" in row or "helpful" in row]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
+    assert ["RL-CAI (PPO)", "harmless", "128", "128, 192", "yes"] in cells
+    assert ["RL-CAI (PPO)", "helpful", "end", "192, end", "not shown"] in cells
+
+
     bare = summary() | empty | {"players": {}, "stages": {}, "evals": {}, "jobs": []}
     nothing: dict[str, Any] = {key: {} for key in ("players", "replicate_values", "ellipses", "wins")}
     parts = dict.fromkeys(tables()) | {"ratings": nothing | {"curve": [], "frontier": None}, "public": {}}
