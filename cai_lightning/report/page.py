@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from cai_lightning.report import figures, findings
+from cai_lightning.report.feedback import SAID, interval_words
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
 from cai_lightning.report.ratings import peaks, ties
@@ -145,9 +146,10 @@ def _figures(drawn: Mapping[str, Any]) -> str:
 
 def _numbers(summary: Mapping[str, Any], reward: Mapping[str, Any]) -> str:
     feedback = summary["feedback"] or {}
+    words = interval_words(feedback)
     shown = {
         "feedback accuracy": fixed(feedback.get("accuracy"), "{:.3f}"),
-        "calibration error": fixed(feedback.get("ece"), "{:.3f}"),
+        f"calibration error ({words})" if words else "calibration error": fixed(feedback.get("ece"), "{:.3f}"),
         "Brier score": fixed(feedback.get("brier"), "{:.3f}"),
         "position bias, nats": fixed(feedback.get("position_bias"), "{:+.2f}"),
         "labels checked": fixed(feedback.get("n"), "{:,}"),
@@ -156,7 +158,7 @@ def _numbers(summary: Mapping[str, Any], reward: Mapping[str, Any]) -> str:
         if figure := reward.get(f"accuracy_{name}"):
             value, low, high = (fixed(figure[key], "{:.3f}") for key in ENDS)
             shown[f"reward model, {name} ({low} … {high})"] = value
-    return tiles(shown)
+    return tiles(shown) + (caption(SAID) if words else "")
 
 
 def _frontier(frontier: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from cai_lightning.report import findings as found
 from cai_lightning.report.console import as_text, rating_table
+from cai_lightning.report.feedback import FIGURES
 from cai_lightning.report.figures import figures, write
 from cai_lightning.report.page import render
 from cai_lightning.report.public import Shown
@@ -113,9 +114,7 @@ def summarise(
         "ties": variant.get("ties", {}),
         "warnings": list(warnings),
         "players": variant["players"],
-        "feedback": {
-            name: feedback[name] if feedback else None for name in ("accuracy", "ece", "brier", "position_bias", "n")
-        },
+        "feedback": {name: feedback[name] if feedback else None for name in FIGURES},
         "reward_model": {
             f"accuracy_{name}": reward_model[f"accuracy_{name}"]["value"]
             if reward_model and f"accuracy_{name}" in reward_model
