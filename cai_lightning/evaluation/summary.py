@@ -61,21 +61,16 @@ def _variant(
     runs: Mapping[str, Run],
     *,
     anchor: str,
-    prior_sd: float,
     reference: float,
     resamples: int,
     seed: int,
-    ties: TieModel,
+    **options: Any,
 ) -> dict[str, Any]:
     judged = {(v.kind, v.cluster) for run in runs.values() for v in run.verdicts}
     ordered = sorted(judged | {(row.kind, row.cluster) for run in runs.values() for row in run.assessments})
     columns = {column: index for index, column in enumerate(ordered)}
     drawn = draws([kind for kind, _ in ordered], len(runs), resamples=resamples, seed=seed)
-    rated = {
-        axis: rate_axis(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd, ties=ties)
-        for axis in AXES
-        if any(verdicts := [[v for v in r.verdicts if axis_of(v) == axis] for r in runs.values()])
-    }
+    rated = _rated(runs, columns, drawn, anchor=anchor, **options)
     plane = {criterion: rated[criterion] for criterion in CRITERIA if criterion in rated}
     step = {row.player: row.sequences for run in runs.values() for row in run.assessments}
     names = sorted({name for one in rated.values() for name in one.games.players} | set(step))
@@ -101,6 +96,15 @@ def _variant(
         "wins": {axis: win_matrix(one.games) for axis, one in rated.items()},
         "transitivity": {axis: transitivity(one, drawn) for axis, one in rated.items()},
         **_davidson(rated, drawn),
+    }
+
+
+def _rated(runs: Mapping[str, Run], columns: Mapping[Column, int], drawn: Draws, **options: Any) -> dict[str, Rated]:
+    """Every axis that has verdicts; `options` are those of `rate_axis`."""
+    return {
+        axis: rate_axis(verdicts, columns, drawn, **options)
+        for axis in AXES
+        if any(verdicts := [[v for v in r.verdicts if axis_of(v) == axis] for r in runs.values()])
     }
 
 

@@ -71,9 +71,12 @@ def run(
     )
     parts = {"ratings": variant, "calibration": feedback, "reward_model": reward, "note": note, "public": shown}
     (folder / "report.html").write_text(render(summary, parts, chosen), encoding="utf-8")
-    drawn = figures(variant, feedback)
-    write_beside(folder, drawn, [one.content for one in shown.values() if one.kind == found.KIND])
-    print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
+    write_beside(folder, figures(variant, feedback), [one.content for one in shown.values() if one.kind == found.KIND])
+    _tell(folder, summary, title=str(run["experiment"]))
+
+
+def _tell(folder: Path, summary: Mapping[str, Any], *, title: str) -> None:
+    print(as_text(rating_table(summary["players"], title=title, width=WIDTH), width=WIDTH))
     for words in summary["warnings"]:
         print(f"warning: {words}")
     print(f"report: {folder / 'report.html'}")
