@@ -43,10 +43,7 @@ def run(
     transcripts: int,
     note: str | None,
 ) -> None:
-    """Writes the run's files into `folder` and prints the rating table; the page is a function of what it writes.
-
-    `most_ties`: the share of ties above which half-wins are warned of.
-    """
+    """Writes the files of a run and prints its rating table; half-wins above a share of `most_ties` are warned of."""
     table = _read(ratings / "ratings.json")
     variant = table["variants"][""]
     feedback = _read(calibration / "feedback.json") if calibration else None
@@ -104,8 +101,7 @@ def summarise(
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The contract of docs/summary.md; what is unavailable is null. `ratings` is null where no players were rated."""
-    variant = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}
-    replicate = run["replicate"]
+    variant, replicate = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}, run["replicate"]
     return {
         "schema": SCHEMA,
         "experiment": run["experiment"],
