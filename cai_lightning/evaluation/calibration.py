@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cai_lightning.evaluation.intervals import Floats, wilson
 
@@ -45,13 +46,17 @@ def calibrate(
 
 def reliability(p: Floats, right: Floats, *, bins: int) -> list[dict[str, Any]]:
     """Equal-mass bins in order of p: mean p, share right with Wilson bounds, n. Fewer values make fewer bins."""
-    order = np.argsort(p, kind="stable")
     diagram = []
-    for members in np.array_split(order, min(bins, len(p))):
+    for members in bin_members(p, bins=bins):
         low, high = wilson(float(right[members].sum()), len(members))
         mean, share = float(p[members].mean()), float(right[members].mean())
         diagram.append({"p": mean, "share": share, "low": low, "high": high, "n": len(members)})
     return diagram
+
+
+def bin_members(p: Floats, *, bins: int) -> list[NDArray[np.int64]]:
+    """The rows of each equal-mass bin in order of p; fewer values make fewer bins."""
+    return np.array_split(np.argsort(p, kind="stable"), min(bins, len(p))) if len(p) else []
 
 
 def position(logit_ab: Sequence[float | None], logit_ba: Sequence[float | None]) -> dict[str, float | None]:

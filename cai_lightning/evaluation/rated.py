@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cai_lightning.evaluation.intervals import Draws, Floats, estimate, wilson
 from cai_lightning.evaluation.metrics import JAILBREAK
@@ -16,20 +17,33 @@ from cai_lightning.evaluation.ratings import (
     clusters_of,
     player_totals,
     separated,
-    strengths,
     tabulate,
 )
+from cai_lightning.evaluation.ties import Fit, Tables, TieModel, chances, half_wins
 from cai_lightning.text.records import Verdict
 
 _SAME = 1e-6  # Elo: what Newton may leave between equal data
 
 
 class Rated(NamedTuple):
-    """One axis: tables, Elo of every draw (rows, players) and of every replicate (R, players)."""
+    """One axis: tables, Elo of every draw (rows, players) and of every replicate (R, players); ln ν of every draw."""
 
     games: Games
     rows: Floats
     single: Floats
+    log_ties: Floats | None
+
+    @property
+    def counted(self) -> Games:
+        """What strengths are made of: all verdicts where a tie is half a win, else those that name a winner."""
+        return self.games if self.log_ties is None else self.games.decided()
+
+    def points(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> Floats:
+        """The points (rows, pairs) that the strengths expect of players i against players j, 0 to 1."""
+        difference = (self.rows[:, i] - self.rows[:, j]) / ELO
+        if self.log_ties is None:
+            return np.asarray((1 + np.tanh(difference / 2)) / 2)
+        return (1 + chances(difference, self.log_ties[:, None])[0]) / 2
 
 
 def axis_of(verdict: Verdict) -> str:
@@ -44,19 +58,20 @@ def rate_axis(
     *,
     anchor: str,
     prior_sd: float,
+    ties: TieModel = half_wins,
 ) -> Rated:
     """The Elo of the players of one axis, from its verdicts, one sequence a replicate; `prior_sd` in nats.
 
-    Raises ValueError where a player cannot be compared with the anchor.
+    `ties` makes strengths of tables. Raises ValueError where a player cannot be compared with the anchor.
     """
     games = tabulate(verdicts, columns, anchor=anchor)
 
-    def elo(wins: Floats, played: Floats) -> Floats:
-        size = len(games.players)
-        return ELO * strengths(games.pairs, wins, played, players=size, prior_sd=prior_sd)
+    def fit(wins: Floats, tied: Floats, played: Floats) -> Fit:
+        return ties(games.pairs, Tables(wins, tied, played), players=len(games.players), prior_sd=prior_sd)
 
-    rows = elo(drawn.sums(games.wins), drawn.sums(games.games))
-    return Rated(games, rows, elo(games.wins.sum(-1).T, games.games.sum(-1).T))
+    every = fit(*(drawn.sums(table) for table in (games.wins, games.ties, games.games)))
+    single = fit(*(table.sum(-1).T for table in (games.wins, games.ties, games.games)))
+    return Rated(games, ELO * every.strengths, ELO * single.strengths, every.log_ties)
 
 
 def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
@@ -66,10 +81,12 @@ def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
     if k == 0:
         return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
     rows = one.rows[:, k]
-    if name not in separated(one.games) and np.ptp(rows) > _SAME:
+    if name not in separated(one.counted) and np.ptp(rows) > _SAME:
         return estimate(value, drawn.interval(rows, n), n)
     # all clusters alike: resampling shows no spread, and where all were won or lost the data bound one side only
-    won, played = player_totals(one.games)
+    won, played = player_totals(one.counted)
+    if played[k] == 0:
+        return estimate(value, (None, None), n)  # ties alone bound no odds of winning
     low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
     return estimate(value, (low, high), n)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from cai_lightning.text.records import Verdict
 ELO = 400 / math.log(10)  # Elo points a nat
 _STEPS, _LONGEST, _CLOSE = 100, 2.0, 1e-11
 
+TIE = 0.5  # the score of a tie
+
 Column = tuple[str, str]  # kind and cluster: what a bootstrap resamples
 
 
@@ -28,13 +30,21 @@ Column = tuple[str, str]  # kind and cluster: what a bootstrap resamples
 class Games:
     """Verdicts of one criterion as tables: pair p = (players[i], players[j]) has i's wins and the games.
 
-    players: the anchor first; pairs: (P, 2) int; wins, games: (P, R, C) over replicates and cluster columns.
+    players: the anchor first; pairs: (P, 2) int; wins, games, ties: (P, R, C) over replicates and cluster columns. A
+    tie is half a win, and a game.
     """
 
     players: tuple[str, ...]
     pairs: NDArray[np.int64]
     wins: Floats
     games: Floats
+    ties: Floats
+
+    def decided(self) -> Games:
+        """The same without ties: wins and games of the verdicts that name a winner."""
+        return replace(
+            self, wins=self.wins - self.ties / 2, games=self.games - self.ties, ties=np.zeros_like(self.ties)
+        )
 
 
 def tabulate(replicates: Sequence[Sequence[Verdict]], columns: Mapping[Column, int], *, anchor: str) -> Games:
@@ -47,14 +57,15 @@ def tabulate(replicates: Sequence[Sequence[Verdict]], columns: Mapping[Column, i
     place = {name: index for index, name in enumerate(players)}
     seen = sorted({_pair(v, place) for verdicts in replicates for v in verdicts})
     row = {pair: index for index, pair in enumerate(seen)}
-    wins, games = np.zeros((2, len(seen), len(replicates), len(columns)))
+    wins, games, ties = np.zeros((3, len(seen), len(replicates), len(columns)))
     for r, verdicts in enumerate(replicates):
         for v in verdicts:
             pair = _pair(v, place)
             at = row[pair], r, columns[v.kind, v.cluster]
             wins[at] += v.score if place[v.player] == pair[0] else 1 - v.score
             games[at] += 1
-    result = Games(players, np.array(seen, dtype=np.int64).reshape(-1, 2), wins, games)
+            ties[at] += v.score == TIE
+    result = Games(players, np.array(seen, dtype=np.int64).reshape(-1, 2), wins, games, ties)
     for r in range(len(replicates)):
         _refuse_unconnected(result, r)
     return result

@@ -13,7 +13,8 @@ from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probab
 from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate
 from cai_lightning.evaluation.metrics import JAILBREAK, player_rates
 from cai_lightning.evaluation.rated import Rated, axis_of, elo_figure, rate_axis
-from cai_lightning.evaluation.ratings import Column, clusters_of, separated, win_matrix
+from cai_lightning.evaluation.ratings import TIE, Column, clusters_of, separated, win_matrix
+from cai_lightning.evaluation.ties import TieModel, half_wins
 from cai_lightning.evaluation.transitivity import transitivity
 from cai_lightning.text.records import Assessment, Verdict
 
@@ -37,36 +38,39 @@ def ratings(
     reference: float,
     resamples: int,
     seed: int,
+    ties: TieModel = half_wins,
 ) -> dict[str, Any]:
     """Ratings and rates as JSON: {"anchor", "prior_sd", "resamples", "variants": {name: ...}}.
 
     `runs` maps (variant, replicate) to rows; replicates are the seeds of one variant. `prior_sd` is in nats,
-    `reference` the Elo of the hypervolume's corner on both axes. The layout of a variant: docs/summary.md.
+    `reference` the Elo of the hypervolume's corner on both axes; `ties` makes strengths of tables (evaluation/ties.py).
+    The layout of a variant: docs/summary.md.
     """
     variants: dict[str, dict[str, Run]] = {}
     for (variant, replicate), run in runs.items():
         variants.setdefault(variant, {})[replicate] = run
+    options: dict[str, Any] = {"anchor": anchor, "prior_sd": prior_sd, "ties": ties}
     rated = {
-        name: _variant(
-            replicates, anchor=anchor, prior_sd=prior_sd, reference=reference, resamples=resamples, seed=seed
-        )
+        name: _variant(replicates, reference=reference, resamples=resamples, seed=seed, **options)
         for name, replicates in variants.items()
     }
     return {"anchor": anchor, "prior_sd": prior_sd, "resamples": resamples, "variants": rated}
 
 
 def _variant(
-    runs: Mapping[str, Run], *, anchor: str, prior_sd: float, reference: float, resamples: int, seed: int
+    runs: Mapping[str, Run],
+    *,
+    anchor: str,
+    reference: float,
+    resamples: int,
+    seed: int,
+    **options: Any,
 ) -> dict[str, Any]:
     judged = {(v.kind, v.cluster) for run in runs.values() for v in run.verdicts}
     ordered = sorted(judged | {(row.kind, row.cluster) for run in runs.values() for row in run.assessments})
     columns = {column: index for index, column in enumerate(ordered)}
     drawn = draws([kind for kind, _ in ordered], len(runs), resamples=resamples, seed=seed)
-    rated = {
-        axis: rate_axis(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
-        for axis in AXES
-        if any(verdicts := [[v for v in r.verdicts if axis_of(v) == axis] for r in runs.values()])
-    }
+    rated = _rated(runs, columns, drawn, anchor=anchor, **options)
     plane = {criterion: rated[criterion] for criterion in CRITERIA if criterion in rated}
     step = {row.player: row.sequences for run in runs.values() for row in run.assessments}
     names = sorted({name for one in rated.values() for name in one.games.players} | set(step))
@@ -87,10 +91,20 @@ def _variant(
         "differences": _differences(rated, [name for name in players if name != anchor], drawn),
         "ellipses": _ellipses(plane, names[1:], drawn),
         "frontier": _frontier(plane, players, drawn, reference),
-        "separated": {axis: separated(one.games) for axis, one in rated.items()},
+        "separated": {axis: separated(one.counted) for axis, one in rated.items()},
         "ties": {axis: _ties(runs, axis) for axis in rated},
         "wins": {axis: win_matrix(one.games) for axis, one in rated.items()},
         "transitivity": {axis: transitivity(one, drawn) for axis, one in rated.items()},
+        **_davidson(rated, drawn),
+    }
+
+
+def _rated(runs: Mapping[str, Run], columns: Mapping[Column, int], drawn: Draws, **options: Any) -> dict[str, Rated]:
+    """Every axis that has verdicts; `options` are those of `rate_axis`."""
+    return {
+        axis: rate_axis(verdicts, columns, drawn, **options)
+        for axis in AXES
+        if any(verdicts := [[v for v in r.verdicts if axis_of(v) == axis] for r in runs.values()])
     }
 
 
@@ -184,6 +198,18 @@ def _frontier(
     }
 
 
+def _davidson(rated: Mapping[str, Rated], drawn: Draws) -> dict[str, Any]:
+    """{"davidson": axis -> the share of ties, ν / (2 + ν), between players of equal strength}; empty of half-wins."""
+    found = {}
+    for axis, one in rated.items():
+        if one.log_ties is not None:
+            n = int((one.games.games > 0).any((0, 1)).sum())
+            low, high = drawn.interval(one.log_ties, n)
+            value, *bounds = (float(1 / (1 + 2 * np.exp(-x))) for x in (one.log_ties[0], low, high))
+            found[axis] = estimate(value, (bounds[0], bounds[1]), n)
+    return {"davidson": found} if found else {}
+
+
 def _ties(runs: Mapping[str, Run], axis: str) -> float:
     scores = [v.score for run in runs.values() for v in run.verdicts if axis_of(v) == axis]
-    return scores.count(0.5) / len(scores)
+    return scores.count(TIE) / len(scores)

@@ -12,7 +12,7 @@ import numpy as np
 from cai_lightning.evaluation.bands import band
 from cai_lightning.evaluation.intervals import FEW, Draws, Floats
 from cai_lightning.evaluation.rated import Rated
-from cai_lightning.evaluation.ratings import ELO, separated
+from cai_lightning.evaluation.ratings import separated
 
 
 def transitivity(rated: Rated, drawn: Draws) -> dict[str, Any] | None:
@@ -23,7 +23,7 @@ def transitivity(rated: Rated, drawn: Draws) -> dict[str, Any] | None:
     order whose verdicts are not logistic in it, as with many ties. Left out are pairs of players that won or lost
     everything, for their strength rests on the prior, and pairs that met on fewer than ten clusters.
     """
-    games, apart = rated.games, set(separated(rated.games))
+    games, apart = rated.games, set(separated(rated.counted))
     met = (games.games > 0).any(1).sum(-1) >= FEW
     kept = [
         p
@@ -55,5 +55,4 @@ def transitivity(rated: Rated, drawn: Draws) -> dict[str, Any] | None:
 def _residuals(rated: Rated, drawn: Draws, kept: list[int]) -> Floats:
     wins, games = rated.games.wins[kept], rated.games.games[kept]
     i, j = rated.games.pairs[kept].T
-    said = (1 + np.tanh((rated.rows[:, i] - rated.rows[:, j]) / ELO / 2)) / 2
-    return np.asarray(drawn.sums(wins) / drawn.sums(games) - said)
+    return np.asarray(drawn.sums(wins) / drawn.sums(games) - rated.points(i, j))

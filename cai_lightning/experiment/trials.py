@@ -6,7 +6,6 @@ measured first. Each trial has a sampler's seed of its own, or a search that goe
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 Measure = Callable[[list[tuple[int, list[str]]]], list[list[float] | None]]
 JOB = "job"
+STOPPED = "Study.stop"  # what Optuna's error names where a sampler stops a study outside of optimize()
 
 
 def opened(file: Path, directions: Sequence[str]) -> Study:
@@ -87,12 +87,15 @@ def _tell(study: Study, axes: Sequence[Axis], trials: Sequence[FrozenTrial], mea
 
     found = measure([(trial.user_attrs[JOB], point(trial, axes)) for trial in trials])
     for trial, values in zip(trials, found, strict=True):
-        # a sampler that has no point left asks optimize() to stop, which nobody called; the trial is kept all the same
-        with contextlib.suppress(RuntimeError):
+        try:
             if values is None:
                 study.tell(trial.number, state=TrialState.FAIL)
             else:
                 study.tell(trial.number, values)
+        except RuntimeError as error:
+            # a sampler without a point left asks optimize() to stop, which nobody called; the trial is kept anyway
+            if STOPPED not in str(error):
+                raise
 
 
 def _distribution(axis: Axis) -> BaseDistribution:

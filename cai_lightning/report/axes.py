@@ -11,6 +11,7 @@ import numpy as np
 from cai_lightning.evaluation.frontier import non_dominated
 from cai_lightning.report.finished import Finished
 from cai_lightning.report.makers import rated, upstream
+from cai_lightning.report.ratings import tie_words
 from cai_lightning.report.style import began_with, ordered
 
 ELLIPSES, VALUES = "ellipses", "replicate_values"
@@ -25,6 +26,7 @@ class Scale(NamedTuple):
     policies: tuple[str, ...]  # the models that stand at 0
     judges: tuple[str, ...]  # as recipes
     prompts: tuple[str, ...]  # results that hold the evaluation prompts
+    ties: str  # what a tie counts for
 
 
 class Rated(NamedTuple):
@@ -46,15 +48,18 @@ class Axis(NamedTuple):
     answers: dict[str, list[tuple[str, str]]]
 
 
-def scale_of(run: Finished, name: str, anchor: str) -> Scale:
+def scale_of(run: Finished, name: str, table: Mapping[str, Any]) -> Scale:
     """The scale of a ratings table `ratings/key`, read from what it was made of."""
+    anchor = table["anchor"]
     replies = rated(run, name)
     answers = [run.manifest(one) for _, one in replies.get(anchor, [])]
     verdicts = [run.manifest(one) for one in run.manifest(name).get("upstream", {}).values()]
     judges = {json.dumps(one["recipe"].get("judge"), sort_keys=True) for one in verdicts if "recipe" in one}
     prompts = {key["stage"] for one in answers for key in one.get("recipe", {}).get("prompts", [])}
     policies = {model for one in answers if (model := upstream(one, "policy"))}
-    return Scale(anchor, tuple(sorted(policies)), tuple(sorted(judges)), tuple(sorted(prompts)))
+    return Scale(
+        anchor, tuple(sorted(policies)), tuple(sorted(judges)), tuple(sorted(prompts)), tie_words(table["variants"][""])
+    )
 
 
 def axes(runs: Sequence[Finished]) -> list[Axis]:
@@ -64,13 +69,13 @@ def axes(runs: Sequence[Finished]) -> list[Axis]:
         for slot, table in run.tables("ratings"):
             name = run.joint("ratings")[slot]
             one = Rated(place, run.label, table["variants"][""], rated(run, name))
-            found.setdefault(scale_of(run, name, table["anchor"]), []).append(one)
+            found.setdefault(scale_of(run, name, table), []).append(one)
     return [_axis(scale, together) for scale, together in found.items()]
 
 
 def _axis(scale: Scale, together: list[Rated]) -> Axis:
     names = {(one.place, player): name for one in together for player, name in _names(one, together).items()}
-    variant: dict[str, Any] = {"players": {}, VALUES: {}, ELLIPSES: {}, "curve": [], "wins": {}}
+    variant: dict[str, Any] = {"players": {}, VALUES: {}, ELLIPSES: {}, "curve": [], "wins": {}, "peaks": {}}
     places: dict[str, list[int]] = {}
     answers: dict[str, list[tuple[str, str]]] = {}
     for one in together:
@@ -84,6 +89,8 @@ def _axis(scale: Scale, together: list[Rated]) -> Axis:
                     variant[part].setdefault(name, one.variant[part][player])
         own = {player: name for (place, player), name in names.items() if place == one.place}
         known = {snapshot["run"] for snapshot in variant["curve"]}
+        for line, found in one.variant.get("peaks", {}).items():
+            variant["peaks"].setdefault(own.get(line, line), found)
         variant["curve"] += [snapshot for snapshot in _curve(one, own) if snapshot["run"] not in known]
     variant["players"] = ordered(variant["players"])
     pareto = _pareto(variant["players"])

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from cai_lightning.report.feedback import interval_words
 from cai_lightning.report.lines import RUNS, SPAN, by_run, draw_elo, draw_evasive
 from cai_lightning.report.marks import LIGHT, NAMED, bounds, legend, name_points
 from cai_lightning.report.style import COLOURS, METRICS, Look, label, looks, ordered
@@ -164,7 +165,10 @@ def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
     axes.errorbar(
         p, share, yerr=np.maximum([share - low, high - share], 0), color=LIGHT["blue"], marker="o", linewidth=1.4
     )
-    words = f"accuracy {calibration['accuracy']:.3f}\nECE {calibration['ece']:.3f}\nBrier {calibration['brier']:.3f}"
+    words = f"accuracy {calibration['accuracy']:.3f}\nECE {calibration['ece']:.3f}"
+    if ends := interval_words(calibration):
+        words += "\n" + ends.replace(", ", "\n")
+    words += f"\nBrier {calibration['brier']:.3f}"
     axes.text(0.03, 0.97, words + f"\nn = {calibration['n']}", transform=axes.transAxes, va="top", linespacing=1.5)
     axes.set_xlabel("P(A is better) by the feedback model")
     axes.set_ylabel("share where A is better")

@@ -86,7 +86,13 @@ def _complete(makers: list[dict[str, Any]], found: Sequence[Axis], runs: Sequenc
 
 def apart(found: Sequence[Axis]) -> list[str]:
     """In what the axes differ, in words; empty where there is one at most."""
-    fields = {"anchor": "anchors", "policies": "anchor models", "judges": "judges", "prompts": "prompts"}
+    fields = {
+        "anchor": "anchors",
+        "policies": "anchor models",
+        "judges": "judges",
+        "prompts": "prompts",
+        "ties": "what a tie counts for",
+    }
     return [words for field, words in fields.items() if len({getattr(axis.scale, field) for axis in found}) > 1]
 
 
@@ -97,6 +103,7 @@ def scale_words(axis: Axis) -> dict[str, str]:
         "anchor": f"{axis.scale.anchor} ({', '.join(axis.scale.policies) or 'unknown'})",
         "judge": "; ".join(map(_judge, judges)) or "unknown",
         "prompts": ", ".join(axis.scale.prompts) or "unknown",
+        "ties": axis.scale.ties,
     }
 
 

@@ -14,6 +14,7 @@ from cai_lightning.report.figures import draw_calibration, figures, single, writ
 from cai_lightning.report.joined import Joined, scale_words
 from cai_lightning.report.joined_page import render
 from cai_lightning.report.kinds import KINDS
+from cai_lightning.report.ratings import peak_rows
 from cai_lightning.report.sheets import write_csv
 
 ENDS = ("value", "low", "high", "n")
@@ -47,12 +48,13 @@ def _figures(joined: Joined) -> Iterator[tuple[str, Figure]]:
 
 
 def _write_tables(joined: Joined, folder: Path) -> list[Path]:
-    scale = ("axis", "anchor", "judge", "prompts")
+    scale = ("axis", "anchor", "judge", "prompts", "ties")
     wanted: dict[str, tuple[tuple[str, ...], Rows]] = {
         "runs": (("run", "kind", "experiment", "folder", "seeds", "seconds"), _runs(joined)),
         "axes": ((*scale, "runs"), _axes(joined)),
         "players": (("axis", "player", "runs", "metric", *ENDS), list(_players(joined))),
         "curve": (("axis", "line", "samples", "metric", *ENDS), list(_curve(joined))),
+        "peaks": (("axis", "line", "criterion", "at", "among", "peaked"), list(_peaks(joined))),
         "differences": (("axis", "run", "criterion", "player", "minus", *ENDS), list(_differences(joined))),
         "frontiers": (("axis", "run", "reference", "value", "low", "high"), list(_volumes(joined))),
         "calibration": (("run", "p", "share", "low", "high", "n"), list(_bins(joined))),
@@ -97,6 +99,12 @@ def _curve(joined: Joined) -> Iterator[dict[str, Any]]:
                 if isinstance(figure, Mapping):
                     place = {"axis": k + 1, "line": snapshot["run"], "samples": snapshot["sequences"]}
                     yield {**place, "metric": metric, **_figure(figure)}
+
+
+def _peaks(joined: Joined) -> Iterator[dict[str, Any]]:
+    for k, axis in enumerate(joined.axes):
+        for row in peak_rows(axis.variant):
+            yield {"axis": k + 1, **row}
 
 
 def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:

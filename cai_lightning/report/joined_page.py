@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 
 from cai_lightning.report.axes import Axis
+from cai_lightning.report.feedback import SAID, interval_words
 from cai_lightning.report.figures import draw_calibration, figures, single, svg
 from cai_lightning.report.finished import Finished
 from cai_lightning.report.joined import PUBLIC, Held, Joined, apart, scale_words
@@ -16,6 +17,7 @@ from cai_lightning.report.markup import Html, caption, fixed, folded, table
 from cai_lightning.report.page import CAPTIONS, head, players_table
 from cai_lightning.report.plots import embedded, named, names_of, plot_data, plots
 from cai_lightning.report.public import Shown, public
+from cai_lightning.report.ratings import peaks
 from cai_lightning.report.reading_room import reading_room
 from cai_lightning.report.style import Look, label, looks
 
@@ -30,7 +32,10 @@ def render(joined: Joined) -> str:
     look = looks(_names(joined))
     parts = [
         ("What is joined", _joined(joined.runs) + _warning(joined.axes)),
-        *((_title(joined.axes, k), _axis(axis, k, labels, look)) for k, axis in enumerate(joined.axes)),
+        *(
+            (_title(joined.axes, k), _axis(axis, k, labels, look) + _warnings(joined.runs, axis))
+            for k, axis in enumerate(joined.axes)
+        ),
         ("Frontiers", _volumes(joined)),
         *(
             (_of(one, joined, kind.title(one.content)), kind.body(one.content, f"{stage}-{k}"))
@@ -128,7 +133,17 @@ def _axis(axis: Axis, number: int, labels: Sequence[str], look: Mapping[str, Loo
         plots(axis, number, labels, look, {name: drawn[name] for name in MOVING if name in drawn})
         + caption(said + rests)
         + players_table(axis.variant["players"])
+        + peaks(axis.variant)
         + (f'<div class="figures">{still}</div>' if still else "")
+    )
+
+
+def _warnings(runs: Sequence[Finished], axis: Axis) -> str:
+    """What the summaries of the rated runs warn of."""
+    return "".join(
+        f'<p class="note">{escape(one.label)}: {escape(words)}</p>'
+        for one in axis.rated
+        for words in runs[one.place].summary.get("warnings") or []
     )
 
 
@@ -164,14 +179,26 @@ def _labels(joined: Joined) -> str:
     for run in joined.runs:
         feedback, reward = run.summary.get("feedback") or {}, run.summary.get("reward_model") or {}
         shown = [
-            *(fixed(feedback.get(name), "{:.3f}") for name in ("accuracy", "ece", "brier")),
+            *(fixed(feedback.get(name), "{:.3f}") for name in ("accuracy", "ece")),
+            interval_words(feedback) or "–",
+            fixed(feedback.get("brier"), "{:.3f}"),
             fixed(feedback.get("position_bias"), "{:+.2f}"),
             fixed(feedback.get("n"), "{:,}"),
             *(fixed(reward.get(f"accuracy_{name}"), "{:.3f}") for name in ("harmless", "helpful")),
         ]
         if any(text != "–" for text in shown):
             rows.append([run.label, *shown])
-    columns = ["", "Accuracy", "ECE", "Brier", "Position bias, nats", "Labels", "Reward model, harmless", "helpful"]
+    columns = [
+        "",
+        "Accuracy",
+        "ECE",
+        "95 %",
+        "Brier",
+        "Position bias, nats",
+        "Labels",
+        "Reward model, harmless",
+        "helpful",
+    ]
     drawn = "".join(
         f"<figure>{svg(figure, f'calibration{k}')}"
         f"<figcaption>{escape(one.run.label)}: {CAPTIONS['calibration']}</figcaption></figure>"
@@ -180,7 +207,8 @@ def _labels(joined: Joined) -> str:
         for figure in [single(partial(draw_calibration, calibration=one.content))]
     )
     said = caption(
-        "Feedback labels against known truth, and the share of held-out pairs that a reward model orders rightly."
+        "Feedback labels against known truth, and the share of held-out pairs that a reward model orders rightly. "
+        + SAID
     )
     return (table(columns, rows) + said if rows else "") + (f'<div class="figures">{drawn}</div>' if drawn else "")
 

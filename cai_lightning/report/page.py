@@ -9,8 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from cai_lightning.report import figures, findings
+from cai_lightning.report.feedback import SAID, interval_words
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
+from cai_lightning.report.ratings import peaks, ties
 from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, number, ordered
 from cai_lightning.report.talk import conversations
 
@@ -39,8 +41,8 @@ def render(summary: Mapping[str, Any], tables: Mapping[str, Any], transcripts: S
     drawn = figures.figures(variant, tables["calibration"])
     evals = {} if any(one.kind == "evals" for one in shown.values()) else summary["evals"]
     sections = [
-        section("Players", players_table(summary["players"]) + _reading(summary)),
-        section("Figures", _figures(drawn)),
+        section("Players", players_table(summary["players"]) + _reading(summary, variant)),
+        section("Figures", _figures(drawn) + peaks(variant)),
         *map(findings.section, measured),
         section("Feedback and reward model", _numbers(summary, tables["reward_model"] or {})),
         section("Frontier", _frontier(variant["frontier"])),
@@ -121,7 +123,7 @@ def _scale(metric: str, shown: Iterable[Mapping[str, Any]]) -> Scale:
     return Scale(low, max(high, low + 1))
 
 
-def _reading(summary: Mapping[str, Any]) -> str:
+def _reading(summary: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
     if not summary["players"]:
         return ""
     seeds = len(summary["seeds"])
@@ -129,6 +131,8 @@ def _reading(summary: Mapping[str, Any]) -> str:
     return (
         f'<p class="caption">Elo are differences to {escape(label(summary["anchor"]))}, 400 for odds of ten to one; '
         f"rates are in per cent. Below each figure its 95 % interval over {over}.</p>"
+        + ties(variant)
+        + "".join(f'<p class="note">{escape(words)}</p>' for words in summary["warnings"])
     )
 
 
@@ -142,9 +146,10 @@ def _figures(drawn: Mapping[str, Any]) -> str:
 
 def _numbers(summary: Mapping[str, Any], reward: Mapping[str, Any]) -> str:
     feedback = summary["feedback"] or {}
+    words = interval_words(feedback)
     shown = {
         "feedback accuracy": fixed(feedback.get("accuracy"), "{:.3f}"),
-        "calibration error": fixed(feedback.get("ece"), "{:.3f}"),
+        f"calibration error ({words})" if words else "calibration error": fixed(feedback.get("ece"), "{:.3f}"),
         "Brier score": fixed(feedback.get("brier"), "{:.3f}"),
         "position bias, nats": fixed(feedback.get("position_bias"), "{:+.2f}"),
         "labels checked": fixed(feedback.get("n"), "{:,}"),
@@ -153,7 +158,7 @@ def _numbers(summary: Mapping[str, Any], reward: Mapping[str, Any]) -> str:
         if figure := reward.get(f"accuracy_{name}"):
             value, low, high = (fixed(figure[key], "{:.3f}") for key in ENDS)
             shown[f"reward model, {name} ({low} … {high})"] = value
-    return tiles(shown)
+    return tiles(shown) + (caption(SAID) if words else "")
 
 
 def _frontier(frontier: Mapping[str, Any] | None) -> str:

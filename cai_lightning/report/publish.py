@@ -12,9 +12,11 @@ from omegaconf import OmegaConf
 
 from cai_lightning.report import findings as found
 from cai_lightning.report.console import as_text, rating_table
+from cai_lightning.report.feedback import FIGURES
 from cai_lightning.report.figures import figures, write
 from cai_lightning.report.page import render
 from cai_lightning.report.public import Shown
+from cai_lightning.report.ratings import tie_warnings
 from cai_lightning.report.sheets import write_csv
 from cai_lightning.report.transcripts import choose
 from cai_lightning.text.artifacts import AnswerRows, RevisionRows, Table
@@ -37,10 +39,11 @@ def run(
     revisions: RevisionRows,
     answers: list[AnswerRows],
     judge: str,
+    most_ties: float,
     transcripts: int,
     note: str | None,
 ) -> None:
-    """Writes the run's files into `folder` and prints the rating table; the page is a function of what it writes."""
+    """Writes the files of a run and prints its rating table; half-wins above a share of `most_ties` are warned of."""
     table = _read(ratings / "ratings.json")
     variant = table["variants"][""]
     feedback = _read(calibration / "feedback.json") if calibration else None
@@ -55,6 +58,7 @@ def run(
         tables={name: one.content for name, one in shown.items()},
         jobs=jobs(folder) if isinstance(run["replicate"], list) else [],
         judge=judge,
+        warnings=tie_warnings(variant, most_ties),
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     chosen = choose(
@@ -64,9 +68,14 @@ def run(
     )
     parts = {"ratings": variant, "calibration": feedback, "reward_model": reward, "note": note, "public": shown}
     (folder / "report.html").write_text(render(summary, parts, chosen), encoding="utf-8")
-    drawn = figures(variant, feedback)
-    write_beside(folder, drawn, [one.content for one in shown.values() if one.kind == found.KIND])
-    print(as_text(rating_table(summary["players"], title=str(run["experiment"]), width=WIDTH), width=WIDTH))
+    write_beside(folder, figures(variant, feedback), [one.content for one in shown.values() if one.kind == found.KIND])
+    _tell(folder, summary, title=str(run["experiment"]))
+
+
+def _tell(folder: Path, summary: Mapping[str, Any], *, title: str) -> None:
+    print(as_text(rating_table(summary["players"], title=title, width=WIDTH), width=WIDTH))
+    for words in summary["warnings"]:
+        print(f"warning: {words}")
     print(f"report: {folder / 'report.html'}")
 
 
@@ -89,10 +98,10 @@ def summarise(
     tables: Mapping[str, Any],
     jobs: Sequence[Mapping[str, Any]],
     judge: str | None,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The contract of docs/summary.md; what is unavailable is null. `ratings` is null where no players were rated."""
-    variant = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}
-    replicate = run["replicate"]
+    variant, replicate = ratings["variants"][""] if ratings else {"players": {}, "frontier": None}, run["replicate"]
     return {
         "schema": SCHEMA,
         "experiment": run["experiment"],
@@ -101,10 +110,10 @@ def summarise(
         "peak_rss_mb": run["peak_rss_mb"],
         "anchor": ratings["anchor"] if ratings else None,
         "judge": judge,
+        "ties": variant.get("ties", {}),
+        "warnings": list(warnings),
         "players": variant["players"],
-        "feedback": {
-            name: feedback[name] if feedback else None for name in ("accuracy", "ece", "brier", "position_bias", "n")
-        },
+        "feedback": {name: feedback[name] if feedback else None for name in FIGURES},
         "reward_model": {
             f"accuracy_{name}": reward_model[f"accuracy_{name}"]["value"]
             if reward_model and f"accuracy_{name}" in reward_model

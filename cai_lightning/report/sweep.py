@@ -38,6 +38,7 @@ def run(
         tables={name: one.content for name, one in shown.items()},
         jobs=jobs(folder) if isinstance(run["replicate"], list) else [],
         judge=judge,
+        warnings=[],
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     parts = {"ratings": None, "calibration": None, "reward_model": None, "note": note, "public": shown}

@@ -30,18 +30,51 @@ def run(
     """`ratings.json`: every player's Elo and rates with 95 % intervals, win matrices, frontier and hypervolume.
 
     `runs` holds, for each replicate, the verdict folder of every player by name. A name given here replaces the one
-    in the rows (a snapshot keeps its `@sequences`), so that a sweep can name its variants.
+    in the rows (a snapshot keeps its `@sequences`), so that a sweep can name its variants. A tie is half a win.
     """
-    from cai_lightning.evaluation.summary import ratings
+    from cai_lightning.evaluation.ties import half_wins
 
-    table = ratings(
-        {("", replicate): run for replicate, run in pooled(runs).items()},
+    return _rate(
+        out,
+        runs,
         anchor=anchor,
         prior_sd=prior_sd,
         reference=reference,
         resamples=resamples,
         seed=seed,
+        ties=half_wins,
     )
+
+
+def davidson(
+    out: Path,
+    *,
+    runs: list[dict[str, Any]],
+    anchor: str,
+    prior_sd: float,
+    reference: float,
+    resamples: int,
+    seed: int,
+) -> Table:
+    """`ratings.json` as of `run`, but that a tie is an outcome of its own (evaluation/ties.py)."""
+    from cai_lightning.evaluation.ties import davidson
+
+    return _rate(
+        out,
+        runs,
+        anchor=anchor,
+        prior_sd=prior_sd,
+        reference=reference,
+        resamples=resamples,
+        seed=seed,
+        ties=davidson,
+    )
+
+
+def _rate(out: Path, runs: list[dict[str, Any]], **options: Any) -> Table:
+    from cai_lightning.evaluation.summary import ratings
+
+    table = ratings({("", replicate): run for replicate, run in pooled(runs).items()}, **options)
     (out / "ratings.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return out
 

@@ -9,7 +9,7 @@ import moocore
 import numpy as np
 import pytest
 from statsmodels.discrete.discrete_model import Logit
-from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.families import Binomial, Poisson
 from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -20,6 +20,7 @@ from cai_lightning.evaluation.intervals import draws, wilson
 from cai_lightning.evaluation.length import logit
 from cai_lightning.evaluation.rated import rate_axis
 from cai_lightning.evaluation.ratings import ELO, strengths
+from cai_lightning.evaluation.ties import Tables, davidson
 from cai_lightning.text.records import Verdict
 
 
@@ -130,3 +131,40 @@ def test_a_logistic_regression_and_its_clustered_errors_are_statsmodels(seed: in
     count = len(sums)
     errors = np.sqrt((sums**2).sum(0) * count / (count - 1) * 299 / 297)  # statsmodels' correction for small samples
     np.testing.assert_allclose(errors, theirs.bse, rtol=1e-9)
+
+
+PUDDINGS = """
+1 2 19 22 16   1 3 16 19 12   2 3 19 19 10   1 4 18 23 13   2 4 23 19 9
+3 4 19 20 15   1 5 13 19 18   2 5 16 20 12   3 5 16 15 17   4 5 17 14 16
+1 6 18 21 12   2 6 22 20 12   3 6 13 18 10   4 6 14 19 18   5 6 11 21 12
+"""  # Davidson 1970: brands i and j, how often either was preferred, and how often neither
+
+
+def counts() -> tuple[np.ndarray, Tables]:
+    rows = np.array(PUDDINGS.split(), dtype=int).reshape(-1, 5)
+    i, j, won, lost, tied = rows.T
+    return np.stack([i, j], -1) - 1, Tables((won + tied / 2)[None], tied[None].astype(float), (won + lost + tied)[None])
+
+
+def test_strengths_of_puddings_are_those_that_davidson_printed() -> None:
+    pairs, tables = counts()
+    found = davidson(pairs, tables, players=6, prior_sd=1e6)
+    worth = np.exp(found.strengths[0]) / np.exp(found.strengths[0]).sum()
+    # Davidson stopped after a few steps; so does the R package PlackettLuce, whose manual repeats these seven
+    printed = [0.1388005, 0.1729985, 0.1617420, 0.1653930, 0.1586805, 0.2023855]
+    np.testing.assert_allclose(worth, printed, atol=2e-4)
+    assert found.log_ties is not None and np.exp(found.log_ties[0]) == pytest.approx(0.7468147, abs=2e-4)
+
+
+def test_davidson_s_strengths_are_statsmodels_log_linear_ones() -> None:
+    """Counts of outcomes are Poisson, their logarithm linear in strengths and ln ν (Fienberg 1979)."""
+    pairs, tables = counts()
+    points, ties, games = (table[0] for table in tables)
+    gap = np.eye(6)[pairs[:, 0]][:, 1:] - np.eye(6)[pairs[:, 1]][:, 1:]
+    zero, one, own = np.zeros((15, 1)), np.ones((15, 1)), np.eye(15)
+    outcomes = ((gap / 2, zero, points - ties / 2), (-gap / 2, zero, games - points - ties / 2), (0 * gap, one, ties))
+    design = np.concatenate([np.concatenate([half, tie, own], -1) for half, tie, _ in outcomes])
+    theirs = GLM(np.concatenate([count for *_, count in outcomes]), design, family=Poisson()).fit(tol=1e-13)
+    ours = davidson(pairs, tables, players=6, prior_sd=1e6)
+    assert ours.log_ties is not None
+    np.testing.assert_allclose([*ours.strengths[0, 1:], ours.log_ties[0]], theirs.params[:6], atol=1e-8)

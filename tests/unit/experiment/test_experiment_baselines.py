@@ -111,3 +111,11 @@ def test_windows_of_harmless_base_do_not_overlap() -> None:
     asked = [given.data.rl[0].skip + counts.rl, counts.red_team + counts.pairs]
     assert reader["skip"] >= max(asked)
     assert reader["skip"] + reader["limit"] <= 42_537  # rows of harmless-base's training split
+
+
+def test_wins_at_equal_length_are_of_all_players_that_are_rated() -> None:
+    given = plan("+report.tables.length=${stages.length}")
+    ((rated,), (measured,)) = (given.nodes[slot].values["runs"] for slot in ("ratings", "length"))
+    assert set(rated["verdicts"]) >= set(PLAYERS)
+    assert measured["verdicts"] == rated["verdicts"]
+    assert measured["answers"] == {name: Edge(f"answers_{name}") for name in rated["verdicts"]}

@@ -49,6 +49,13 @@ def test_stages_are_pooled_only_where_all_but_their_runs_agrees(tmp_path: Path) 
     assert joint_digest(one, "ratings") != joint_digest(other, "ratings")
 
 
+def test_davidson_s_ratings_are_another_result_in_the_same_folder_and_move_no_other(tmp_path: Path) -> None:
+    one, other = planned(tmp_path), planned(tmp_path, "stage/ratings@stages.ratings=davidson")
+    moved = {slot for slot, name in one.names().items() if other.names()[slot] != name}
+    assert moved == {"ratings"} and other.names()["ratings"].startswith("ratings/")
+    assert joint_digest(one, "ratings") != joint_digest(other, "ratings")
+
+
 def test_variants_are_the_overrides_that_not_all_jobs_have(tmp_path: Path) -> None:
     jobs = []
     for number, text in enumerate(("0.05", "0.2")):

@@ -109,6 +109,28 @@ def test_points_that_fail_are_told_so_and_tried_once_more_the_next_time(tmp_path
     assert [point(trial, X) for trial in latest(study)] == [overrides for _, overrides in first.seen]
 
 
+def test_a_sampler_without_a_point_left_keeps_its_last_trial(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+
+    def grid(seed: int) -> Any:
+        return optuna.samplers.GridSampler({"x": [0.25, 0.75]}, seed=seed)
+
+    study = search(tmp_path / "grid", Runner(fail=(1,)), sampler=grid, n_trials=2)
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["COMPLETE", "FAIL"]  # the sampler asked to stop after the second, which was told all the same
+
+
+def test_any_other_error_while_telling_goes_through(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+
+    class Broken(optuna.samplers.RandomSampler):  # type: ignore[misc]
+        def after_trial(self, *_: Any) -> None:
+            raise RuntimeError("did not possess lock")
+
+    with pytest.raises(RuntimeError, match="did not possess lock"):
+        search(tmp_path / "broken", Runner(), sampler=Broken)
+
+
 def test_every_kind_of_axis_is_asked_within_its_bounds(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     study = opened(tmp_path / "s", ["minimize"])

@@ -55,6 +55,9 @@ def variant(players: dict[str, tuple[float, float]]) -> dict[str, Any]:
             "non_dominated": dict.fromkeys(players, 0.5),
         },
         "wins": {},
+        "peaks": {
+            run: {"harmless": {"at": f"{run}@64", "among": [f"{run}@64", run], "peaked": False}} for run in lines
+        },
     }
 
 

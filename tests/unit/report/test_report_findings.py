@@ -11,6 +11,7 @@ import pytest
 from made_findings import ATTACK, made
 
 from cai_lightning.report import sweep
+from cai_lightning.report.feedback import FIGURES
 from cai_lightning.report.findings import COLUMNS, draw, rows, section
 from cai_lightning.report.panels import panels
 
@@ -127,7 +128,7 @@ def test_a_run_without_players_leaves_the_files_of_any_run(tmp_path: Path, capsy
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["tables"]["findings"] == made() and summary["seeds"] == [0] and summary["schema"] == 1
     assert summary["anchor"] is None and summary["players"] == {} and summary["frontier"] == {"hypervolume": None}
-    assert summary["feedback"] == dict.fromkeys(("accuracy", "ece", "brier", "position_bias", "n"))
+    assert summary["feedback"] == dict.fromkeys(FIGURES)
     page = read((folder / "report.html").read_text())
     assert "script" not in page.tags and "a note" in page.words and page.tags.count("svg") == 2
     assert (folder / "figures" / "rounds_of_revision.png").read_bytes()[:4] == b"\x89PNG"

@@ -70,6 +70,7 @@ def test_the_page_holds_two_scripts_of_its_own_and_nothing_that_a_model_wrote_is
         assert shown in found.text
     assert "2 groups are not comparable" in found.text and "4 of 4 prompts, chosen by the hash" in found.text
     assert "sure <em>now</em> ." in found.text
+    assert found.text.count("Highest at") == 2 and f"RL-CAI (PPO) [main {ATTACK} 20260101-0000]" in found.text
 
 
 def test_the_page_needs_nothing_else(folders: list[Path], page: str) -> None:
@@ -100,6 +101,13 @@ def test_what_was_not_measured_alike_stands_on_axes_of_its_own(folders: list[Pat
     (tmp_path / "store/answers/helpful_only-q/manifest.json").write_text(json.dumps(verdicts))
     found = joined(runs)  # the same prompts now, but another model stands at 0
     assert len(found.axes) == 2 and apart(found.axes) == ["anchor models"]
+    file = tmp_path / "store/ratings/k2/ratings.json"
+    table = json.loads(file.read_text())
+    table["variants"][""]["davidson"] = {}
+    file.write_text(json.dumps(table))
+    found = joined(runs)
+    assert [[one.place for one in axis.rated] for axis in found.axes] == [[0], [1], [2]]
+    assert apart(found.axes) == ["anchor models", "what a tie counts for"]
 
 
 def test_players_that_differ_are_called_by_their_run_and_lines_begin_at_their_own_start(folders: list[Path]) -> None:
@@ -173,11 +181,19 @@ def test_figures_and_tables_lie_beside_the_page(folders: list[Path], tmp_path: P
     for path in (tmp_path / "tables").glob("*.csv"):
         with path.open(newline="") as file:
             tables[path.stem] = list(csv.DictReader(file))
-    sizes = {"runs": 4, "axes": 2, "calibration": 1, "findings": 17, "differences": 4, "frontiers": 4}
+    sizes = {"runs": 4, "axes": 2, "calibration": 1, "findings": 17, "differences": 4, "frontiers": 4, "peaks": 5}
     assert {name: len(tables[name]) for name in sizes} == sizes
     assert len(tables["players"]) == (8 + 3) * 7
     found = [row for row in tables["players"] if row["player"] == "ppo [kl=2]" and row["metric"] == "helpful_elo"]
     assert [(row["axis"], row["runs"], row["value"], row["low"]) for row in found] == [("1", "kl", "40.0", "20.0")]
+    assert tables["peaks"][2] == {
+        "axis": "1",
+        "line": "ppo [kl=1]",
+        "criterion": "harmless",
+        "at": "64",
+        "among": "64, end",
+        "peaked": "False",
+    }
     assert tables["axes"][1]["judge"] == "Letters (strict=True)"
 
 

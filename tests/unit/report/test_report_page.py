@@ -45,6 +45,13 @@ def variant() -> dict[str, Any]:
             "non_dominated": dict.fromkeys(shown, 0.5),
         },
         "wins": {"harmless": matrix},
+        "ties": {"harmless": 0.375},
+        "peaks": {
+            "ppo": {
+                "harmless": {"at": "ppo@128", "among": ["ppo@128", "ppo@192"], "peaked": True},
+                "helpful": {"at": "ppo", "among": ["ppo@192", "ppo"], "peaked": False},
+            }
+        },
     }
 
 
@@ -58,12 +65,14 @@ def summary() -> dict[str, Any]:
         "anchor": "helpful_only",
         "judge": ATTACK,
         "players": players(),
-        "feedback": {"accuracy": 0.875, "ece": 0.08, "brier": 0.1, "position_bias": -0.2, "n": 400},
+        "feedback": calibration() | {"position_bias": -0.2},
         "reward_model": {"accuracy_harmless": 0.9, "accuracy_helpful": None},
         "frontier": {"hypervolume": figure(5e5, 4e5, 6e5)},
         "stages": {"sft": {"0": {"key": "abcdef0123456789", "seconds": 3.25, "reused": True}}},
         "evals": {ATTACK: {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 99}},
         "tables": {},
+        "ties": {"harmless": 0.375},
+        "warnings": [f"many ties {ATTACK}"],
         "jobs": [job("0", "kl=1"), job("1", ATTACK)],
     }
 
@@ -84,7 +93,8 @@ def transcripts() -> list[dict[str, Any]]:
 
 def calibration() -> dict[str, Any]:
     bins = [{"p": 0.2, "share": 0.1, "low": 0.05, "high": 0.2, "n": 50}]
-    return {"accuracy": 0.875, "ece": 0.08, "brier": 0.1, "n": 400, "bins": bins}
+    error = {"ece": 0.08, "ece_low": 0.0, "ece_high": 0.0625, "ece_by_chance": 0.0321}
+    return {"accuracy": 0.875, **error, "brier": 0.1, "n": 400, "bins": bins}
 
 
 def page() -> str:
@@ -131,8 +141,8 @@ def test_whatever_a_model_wrote_is_escaped() -> None:
     outline = Outline()
     outline.feed(text)
     assert "script" not in outline.seen
-    # title, heading, note, judge, evaluation, job, two of a table, kind, four turns of the prompt, chain and answers
-    assert text.count("&lt;script&gt;") >= 15
+    # title, heading, note, warning, judge, evaluation, job, two of a table, kind, four turns, chain and answers
+    assert text.count("&lt;script&gt;") >= 16
 
 
 def test_page_needs_no_network() -> None:
@@ -161,7 +171,16 @@ def test_page_shows_the_figures() -> None:
     assert "prefers-color-scheme: dark" in text
     assert "reward model, helpful" not in text  # unavailable
     assert "reward model, harmless (0.850 … 0.925)" in text
+    assert "Ties among verdicts: harmless 37.5 %. A tie is half a win." in text and "many ties" in text
+    assert "calibration error (0.000 … 0.062, by chance 0.032)" in text and "noise raises it" in text
     assert "0.625" in text and "experiment=smoke" not in text  # what all jobs have sets none apart
+
+
+def test_a_page_says_where_curves_have_their_peaks() -> None:
+    rows = [row for row in re.findall(r"<tr>(.*?)</tr>", page()) if "harmless" in row or "helpful" in row]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
+    assert ["RL-CAI (PPO)", "harmless", "128", "128, 192", "yes"] in cells
+    assert ["RL-CAI (PPO)", "helpful", "end", "192, end", "not shown"] in cells
 
 
 def test_page_of_a_run_without_ratings_is_still_a_page() -> None:

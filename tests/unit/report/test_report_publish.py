@@ -46,6 +46,48 @@ def test_jobs_of_a_sweep_come_in_their_order_without_those_that_did_not_finish(t
     assert jobs(tmp_path / "0") == []
 
 
+def test_many_ties_are_warned_of_where_they_are_half_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def published(ties: dict[str, float], **more: Any) -> tuple[dict[str, Any], str, str]:
+        made_up = Outputs(tmp_path / f"{ties}{[*more]}")
+        folder = made_up.root / "run"
+        folder.mkdir()
+        name = made_up.rated("k", {"helpful_only": (0.0, 0.0), "ppo": (3.0, 4.0)}, judge="Oracle", prompts="p")
+        file = made_up.root / "store" / name / "ratings.json"
+        table = json.loads(file.read_text())
+        table["variants"][""] |= {"ties": ties, **more}
+        file.write_text(json.dumps(table))
+        publish.run(
+            folder,
+            run={"experiment": "ties", "replicate": 0, "seconds": 1.0, "peak_rss_mb": 1, "stages": {}},
+            ratings=file.parent,
+            calibration=None,
+            reward_accuracy=None,
+            evals=None,
+            tables={},
+            revisions=made_up.root / "store" / "revise" / "r",
+            answers=[made_up.root / "store" / "answers" / "ppo-k"],
+            judge="oracle",
+            most_ties=0.2,
+            transcripts=3,
+            note=None,
+        )
+        summary = json.loads((folder / "summary.json").read_text())
+        return summary, (folder / "report.html").read_text(), capsys.readouterr().out
+
+    many = {"helpful": 0.2, "harmless": 0.45}
+    summary, page, said = published(many)
+    (words,) = summary["warnings"]
+    assert summary["ties"] == many
+    assert words.startswith(
+        "45.0 % of the verdicts on harmless are ties, more than 20.0 %, and each counts as half a win"
+    )
+    assert words in page and f"warning: {words}" in said
+    equals = {"harmless": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
+    summary, page, said = published(many, davidson=equals)
+    assert summary["warnings"] == [] and summary["ties"] == many and "warning" not in said
+    assert "A tie is an outcome of its own. Players of equal strength would tie in: harmless 50.0 %." in page
+
+
 def test_findings_among_the_tables_of_a_rated_run_are_drawn_and_listed(tmp_path: Path) -> None:
     made_up = Outputs(tmp_path)
     players = {"helpful_only": (0.0, 0.0), "sl_cai": (1.0, 2.0), "ppo": (3.0, 4.0)}
@@ -63,6 +105,7 @@ def test_findings_among_the_tables_of_a_rated_run_are_drawn_and_listed(tmp_path:
         revisions=store / "revise" / "r",
         answers=[store / "answers" / "ppo-k"],
         judge="oracle",
+        most_ties=0.2,
         transcripts=3,
         note=None,
     )

@@ -1,5 +1,7 @@
 """Verdicts of answers against answers, and the names that ratings give to players."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 
 from cai_lightning.evaluation.summary import Run
 from cai_lightning.stages import verdicts
-from cai_lightning.stages.ratings import _with
+from cai_lightning.stages.ratings import _with, davidson, run
+from cai_lightning.stages.verdicts import ASSESSMENTS
 from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import Answer, Assessment, Prompt, Verdict, read_rows, write_rows
 
@@ -133,3 +136,29 @@ def test_ratings_rename_players_with_their_snapshots_and_take_each_once(
     assert _with(first, folders) == first
     second = _with(first, {"dpo": folders["dpo"], "ppo [kl=2]": folders["ppo [kl=1]"]})
     assert [row.player for row in second.assessments[3:]] == ["ppo [kl=2]", "ppo [kl=2]@128"]
+
+
+def test_ties_are_half_wins_or_outcomes_of_their_own_as_the_stage_says(tmp_path: Path) -> None:
+    """9 wins, 6 ties and 3 losses: odds of 12 to 6 by points, and of 9 to 3 among the verdicts that name a winner."""
+    scores = [1.0] * 9 + [0.5] * 6 + [0.0] * 3
+    place = {"kind": "red_team", "criterion": "harmless", "opponent": "helpful_only", "player": "dpo"}
+    rows = [Verdict(prompt=str(k), cluster=str(k), score=score, **place) for k, score in enumerate(scores)]
+    names = ("dpo", "helpful_only")
+    folders = {name: tmp_path / name for name in names}
+    for name, folder in folders.items():
+        folder.mkdir()
+        seen = Assessment(prompt="0", cluster="0", kind="red_team", player=name, sequences=None, metrics={})
+        write_rows(folder, rows if name == "dpo" else [])
+        write_rows(folder, [seen], ASSESSMENTS)
+    numbers = {"anchor": "helpful_only", "prior_sd": 1e3, "reference": -400.0, "resamples": 20, "seed": 0}
+    runs = [{"replicate": 0, "verdicts": {name: str(folder) for name, folder in folders.items()}}]
+    found = []
+    for number, rate in enumerate((run, davidson)):
+        out = tmp_path / str(number)
+        out.mkdir()
+        rate(out, runs=runs, **numbers)  # type: ignore[arg-type]
+        found.append(json.loads((out / "ratings.json").read_text())["variants"][""])
+    elo = [one["players"]["dpo"]["harmless_elo"]["value"] for one in found]
+    assert elo == pytest.approx([400 * math.log10(2), 400 * math.log10(3)], abs=1e-3)
+    assert [one["ties"] for one in found] == [{"harmless": 1 / 3}] * 2
+    assert ["davidson" in one for one in found] == [False, True]
