@@ -7,14 +7,13 @@ written down before the run, and a verdict. Any figure may be null or missing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
 from cai_lightning.report import markup
 from cai_lightning.report.figures import svg
-from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, spanning, table
+from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, slug, spanning, table
 from cai_lightning.report.panels import draw, metric_of, panels, titled, value_of
 from cai_lightning.report.style import label, looks, mark
 
@@ -49,17 +48,13 @@ def body(findings: Figures, ids: str) -> str:
     if findings.get("note"):
         about += f'<p class="note">{escape(str(findings["note"]))}</p>'
     drawn = "".join(
-        f"<figure>{svg(figure, _slug(f'{ids} {metric}'))}"
+        f"<figure>{svg(figure, slug(f'{ids} {metric}'))}"
         f"<figcaption>{escape(_figure_words(findings, metric))}</figcaption></figure>"
         for metric, figure in panels(findings).items()
     )
     figures = f'<div class="figures">{drawn}</div>' if drawn else ""
     shown = about + _claims(findings) + figures + folded("All arms", _arms(findings))
     return f'<div class="findings">{shown}</div>'
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
 def _figure_words(findings: Figures, metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -24,6 +25,11 @@ class Scale(NamedTuple):
     def at(self, value: float) -> float:
         """The place of a value, in per cent of the bar; what lies outside stands at its end."""
         return min(max(100 * (value - self.start) / (self.end - self.start), 0.0), 100.0)
+
+
+def slug(text: str) -> str:
+    """The text as an id: letters and digits, what is between them as one hyphen."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
 def section(title: str, body: str) -> str:

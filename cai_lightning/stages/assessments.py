@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai_lightning.stages.estimates import Estimate, scored
+from cai_lightning.stages.texts import Text, answered, revised
 from cai_lightning.text.artifacts import AnswerRows, AssessmentRows, RevisionRows, RewardModel
-from cai_lightning.text.records import Answer, Assessment, Prompt, Revision, read_rows
+from cai_lightning.text.records import Assessment
 
 if TYPE_CHECKING:
     from cai_lightning.evaluation.judges import Judge
 
 SCORE = "score_"  # before the name of a reward model, in a metric's
-
-
-@dataclass(frozen=True)
-class _Text:
-    player: str
-    at: int | None
-    prompt: Prompt
-    text: str
 
 
 def run(
@@ -45,10 +37,10 @@ def run(
     from cai_lightning.stages.session import progress
     from cai_lightning.text.chunks import in_chunks
 
-    texts = [*_answers(answers), *_revisions(revisions)]
+    texts = [*answered(answers), *revised(revisions, beginnings=True)]
     score = _scorer(reward_models, batch_size=batch_size, dtype=dtype, precision=precision)
 
-    def work(part: Sequence[_Text]) -> Iterator[Assessment]:
+    def work(part: Sequence[Text]) -> Iterator[Assessment]:
         scores = score(part)
         for place, one in enumerate(part):
             found = {} if judge is None else judge.assess(one.prompt.dialogue, one.text)
@@ -57,7 +49,7 @@ def run(
                 prompt=one.prompt.id,
                 cluster=one.prompt.cluster,
                 kind=one.prompt.kind,
-                player=one.player if one.at is None else f"{one.player}@{one.at}",
+                player=one.name,
                 sequences=one.at,
                 metrics={**found, **own},
             )
@@ -65,20 +57,6 @@ def run(
     with progress(len(texts), "texts") as advance:
         in_chunks(out, texts, size=chunk, work=work, advance=advance)
     return out
-
-
-def _answers(folders: Mapping[str, Path]) -> Iterator[_Text]:
-    for name, folder in folders.items():
-        for row in read_rows(folder, Answer):
-            yield _Text(name, row.sequences, row.prompt, row.text)
-
-
-def _revisions(folders: Mapping[str, Path]) -> Iterator[_Text]:
-    for name, folder in folders.items():
-        for row in read_rows(folder, Revision):
-            if row.round == 1:
-                yield _Text(name, 0, row.prompt, row.previous)
-            yield _Text(name, row.round, row.prompt, row.text)
 
 
 def _scorer(folders: Mapping[str, Path], *, batch_size: int, dtype: str, precision: str) -> Any:
@@ -91,7 +69,7 @@ def _scorer(folders: Mapping[str, Path], *, batch_size: int, dtype: str, precisi
     prepare()
     models = {name: load_reward(folder, dtype=dtype) for name, folder in folders.items()}
 
-    def score(part: Sequence[_Text]) -> dict[str, list[float]]:
+    def score(part: Sequence[Text]) -> dict[str, list[float]]:
         found = {}
         for name, (model, tokenizer) in models.items():
             model.to(device())

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cai_lightning.stages.diversity import distance
 from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.texts import Text, answered, revised
 from cai_lightning.text.artifacts import AnswerRows, AssessmentRows, RevisionRows
-from cai_lightning.text.records import Answer, Assessment, Prompt, Revision, read_rows, write_rows
-
-
-class _Reply(NamedTuple):
-    player: str
-    at: int | None
-    prompt: Prompt
-    text: str
+from cai_lightning.text.records import Assessment, write_rows
 
 
 def run(
@@ -32,27 +26,14 @@ def run(
     """
     if neighbours < 1:
         raise ValueError(f"neighbours: {neighbours} given, but at least 1 is wanted")
-    groups: dict[tuple[str, str], list[_Reply]] = defaultdict(list)
-    for reply in (*_answers(answers), *_revisions(revisions)):
-        groups[reply.player, reply.prompt.kind].append(reply)
+    groups: dict[tuple[str, str], list[Text]] = defaultdict(list)
+    for reply in (*answered(answers), *revised(revisions, beginnings=False)):
+        groups[reply.name, reply.prompt.kind].append(reply)
     write_rows(out, [row for group in groups.values() for row in _assessed(group, neighbours)])
     return out
 
 
-def _answers(folders: Mapping[str, Path]) -> Iterator[_Reply]:
-    for name, folder in folders.items():
-        for row in read_rows(folder, Answer):
-            player = name if row.sequences is None else f"{name}@{row.sequences}"
-            yield _Reply(player, row.sequences, row.prompt, row.text)
-
-
-def _revisions(folders: Mapping[str, Path]) -> Iterator[_Reply]:
-    for name, folder in folders.items():
-        for row in read_rows(folder, Revision):
-            yield _Reply(f"{name}@{row.round}", row.round, row.prompt, row.text)
-
-
-def _assessed(group: Sequence[_Reply], neighbours: int) -> Iterator[Assessment]:
+def _assessed(group: Sequence[Text], neighbours: int) -> Iterator[Assessment]:
     plain = [" ".join(reply.text.lower().split()) for reply in group]
     clusters = Counter(text for _, text in {(r.prompt.cluster, text) for r, text in zip(group, plain, strict=True)})
     for place, reply in enumerate(group):
@@ -64,7 +45,7 @@ def _assessed(group: Sequence[_Reply], neighbours: int) -> Iterator[Assessment]:
             prompt=reply.prompt.id,
             cluster=reply.prompt.cluster,
             kind=reply.prompt.kind,
-            player=reply.player,
+            player=reply.name,
             sequences=reply.at,
             metrics={
                 "apart": sum(gaps) / len(gaps) if gaps else None,

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai_lightning.stages.estimates import Estimate, scored, taken
+from cai_lightning.stages.estimates import Estimate, taken
+from cai_lightning.stages.margins import estimate as scored_pairs
+from cai_lightning.stages.margins import margin_of, rewards
 from cai_lightning.text.artifacts import AssessmentRows, LabelRows, RewardModel
-from cai_lightning.text.records import Assessment, Label, read_rows, write_rows
+from cai_lightning.text.records import Assessment, Label, write_rows
 
 
 def run(
@@ -28,27 +30,24 @@ def run(
     replies differently, `correct` the share of models that are right, an equal score one half of either. Labels with
     p_a of 0.5 are left out. Raises ValueError with fewer than two models.
     """
-    from cai_lightning.stages.reward_accuracy import rewards_of
-    from cai_lightning.stages.session import progress
-
     if len(reward_models) < 2:
         raise ValueError(f"reward_models: {len(reward_models)} given, but two or more are wanted")
-    labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
-    margins: dict[str, list[list[float]]] = {name: [[] for _ in rows] for name, rows in labels.items()}
-    with progress(len(reward_models) * sum(map(len, labels.values())), "pairs") as advance:
-        for path in reward_models.values():
-            for name, scores in rewards_of(path, labels, batch_size, dtype, precision).items():
-                for found, row, a, b in zip(margins[name], labels[name], scores[::2], scores[1::2], strict=True):
-                    found.append(a - b if row.p_a > 0.5 else b - a)
-                advance(len(labels[name]))
-    write_rows(out, [row for name, rows in labels.items() for row in _assessed(player, name, rows, margins[name])])
+    labels: dict[str, list[Label]] = {}
+    margins: dict[str, list[list[float]]] = {}
+    found = rewards(reward_models, tests, batch_size=batch_size, dtype=dtype, precision=precision)
+    for _, test, rows, scores in found:
+        labels[test] = rows
+        one = [margin_of(row, a, b) for row, a, b in zip(rows, scores[::2], scores[1::2], strict=True)]
+        margins.setdefault(test, []).append(one)
+    write_rows(out, [row for test, rows in labels.items() for row in _assessed(player, test, rows, margins[test])])
     return out
 
 
 def _assessed(
     player: str, test: str, rows: Sequence[Label], margins: Sequence[Sequence[float]]
 ) -> Iterator[Assessment]:
-    for row, found in zip(rows, margins, strict=True):
+    """`margins` are those of each model, in the order of the rows."""
+    for row, *found in zip(rows, *margins, strict=True):
         yield Assessment(
             prompt=row.id,
             cluster=row.prompt.cluster,
@@ -74,9 +73,5 @@ def differences(margins: Sequence[float]) -> Iterator[tuple[str, float]]:
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:
-    """Two scored texts a label and reward model."""
-    rows, tokens = taken(recipe["tests"], dict.fromkeys(recipe["tests"]))
-    judges = recipe["reward_models"].values()
-    length = max(given.length for given in recipe["tests"].values()) / 2
-    memory = max((scored(recipe, judge, rows=2 * rows, length=length) for judge in judges), default=0)
-    return Estimate(rows, 2 * rows * len(judges), tokens * len(judges), memory=memory)
+    """Two scored texts a label and reward model; a row a label."""
+    return scored_pairs(recipe)._replace(rows=taken(recipe["tests"], dict.fromkeys(recipe["tests"]))[0])

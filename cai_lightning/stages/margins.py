@@ -26,26 +26,39 @@ def run(
     scores one half); `nll` the negative log-likelihood of the label under the Bradley-Terry model. Labels with p_a of
     0.5 are left out.
     """
+    found = rewards(reward_models, tests, batch_size=batch_size, dtype=dtype, precision=precision)
+    write_rows(out, [row for player, test, rows, scores in found for row in _assessed(player, test, rows, scores)])
+    return out
+
+
+def rewards(
+    reward_models: Mapping[str, Path], tests: Mapping[str, Path], *, batch_size: int, dtype: str, precision: str
+) -> Iterator[tuple[str, str, list[Label], list[float]]]:
+    """Each reward model and test: their names, the labels without those of p_a 0.5, and the rewards of a and b of each.
+
+    Rewards stand one after the other, in nats.
+    """
     from cai_lightning.stages.reward_accuracy import rewards_of
     from cai_lightning.stages.session import progress
 
     labels = {name: [row for row in read_rows(path, Label) if row.p_a != 0.5] for name, path in tests.items()}
-    total = len(reward_models) * sum(map(len, labels.values()))
-    made: list[Assessment] = []
-    with progress(total, "pairs") as advance:
+    with progress(len(reward_models) * sum(map(len, labels.values())), "pairs") as advance:
         for player, path in reward_models.items():
             for name, scores in rewards_of(path, labels, batch_size, dtype, precision).items():
-                made += _assessed(player, name, labels[name], scores)
+                yield player, name, labels[name], scores
                 advance(len(labels[name]))
-    write_rows(out, made)
-    return out
+
+
+def margin_of(row: Label, a: float, b: float) -> float:
+    """The reward of a label's better reply less that of the other, of the rewards of a and b."""
+    return (a - b) * (1 if row.p_a > 0.5 else -1)
 
 
 def _assessed(player: str, test: str, rows: Sequence[Label], scores: Sequence[float]) -> Iterator[Assessment]:
     import numpy as np
 
     for row, a, b in zip(rows, scores[::2], scores[1::2], strict=True):
-        margin = (a - b) * (1 if row.p_a > 0.5 else -1)
+        margin = margin_of(row, a, b)
         metrics: dict[str, float | None] = {
             "correct": 0.5 + 0.5 * float(np.sign(margin)),
             "margin": margin,

@@ -74,9 +74,11 @@ def test_a_stop_asks_all_that_run_to_end_and_starts_no_more(tmp_path: Path) -> N
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run_together([job(tmp_path, name, polite, ready, SLEEP) for name in "abc"], n_jobs=2, devices=[])
+    signal.signal(signal.SIGINT, before)
     assert [(tmp_path / name / "output.log").read_text() for name in "ab"] == ["ready\nstopped\n"] * 2
     assert not (tmp_path / "c").exists()
     assert failed == []

@@ -17,8 +17,8 @@ from cai_lightning.microworld.judge import OracleJudge
 from cai_lightning.microworld.prompts import red_team
 from cai_lightning.models.adapters import full
 from cai_lightning.models.causal import load_causal
-from cai_lightning.models.reward import reward_from_causal, save_reward
-from cai_lightning.stages import assessments, divergence, diversity, findings, margins
+from cai_lightning.models.reward import load_reward, reward_from_causal, save_reward
+from cai_lightning.stages import assessments, divergence, diversity, findings, margin_spread, margins
 from cai_lightning.stages.verdicts import ASSESSMENTS
 from cai_lightning.text.records import Answer, Assessment, Label, Prompt, Revision, Verdict, read_rows, write_rows
 
@@ -118,6 +118,32 @@ def test_scores_do_not_depend_on_chunks_and_margins_are_their_differences(
     p = torch.sigmoid(torch.tensor(gaps[0])).item()
     by_hand = -(0.9 * torch.log(torch.tensor(p)) + 0.1 * torch.log(torch.tensor(1 - p))).item()
     assert rows[0].metrics["nll"] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_models_differ_by_what_their_own_margins_say(
+    tmp_path: Path, judge_folder: Path, make_label: Callable[..., Label]
+) -> None:
+    """Of a model and a copy with its head turned round: margins of opposite sign, split on every pair."""
+    made, tokenizer = load_reward(judge_folder, dtype="float32")
+    with torch.no_grad():
+        made.model.score.weight.neg_()
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    save_reward(made, tokenizer, turned, parent=judge_folder, dtype="float32")
+    prompts = red_team(split="tune", count=2, seed=0)
+    labels = [make_label(f"l{k}", prompt=p, a=HARM, b=SORRY, p_a=0.9) for k, p in enumerate(prompts)]
+    tests = {"t": folder(tmp_path / "l", labels)}
+    for name in ("alone", "three"):
+        (tmp_path / name).mkdir()
+    margins.run(tmp_path / "alone", reward_models={"x": judge_folder}, tests=tests, **SCORED)
+    models = {"x": judge_folder, "y": turned, "z": judge_folder}
+    margin_spread.run(tmp_path / "three", player="p", reward_models=models, tests=tests, **SCORED)
+    alone = [row.metrics["margin"] or 0 for row in read_rows(tmp_path / "alone", Assessment)]
+    found = read_rows(tmp_path / "three", Assessment)
+    assert [row.metrics["margin"] for row in found] == pytest.approx([m / 3 for m in alone], abs=1e-5)
+    # of m, -m, m the mean is m / 3, the squares about it 4/9, 16/9 and 4/9 of m's
+    assert [row.metrics["spread"] for row in found] == pytest.approx([(4 / 3) ** 0.5 * abs(m) for m in alone], abs=1e-4)
+    assert [row.metrics["split"] for row in found] == [2 / 3, 2 / 3]
 
 
 def test_the_distance_of_chains_by_hand(tmp_path: Path, chain: list[Revision]) -> None:
