@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from cai_lightning.microworld.document import Document, Span
 from cai_lightning.microworld.noise import Noise, Weights
@@ -19,14 +20,16 @@ __all__ = ["Document", "Lesson", "Noise", "Span", "Weights", "documents"]
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What is read before all skills are mixed: so many documents, in proportion to `mix`.
+    """What is read before all skills are mixed: so many documents, in proportion to `mix`, with or without `errors`.
 
     A skill that is made of others is hardly learned beside them where a shortcut serves nearly as well: which reply has
-    less harm in all is soon seen, which has less of what a principle names not before its words are told apart.
+    less harm in all is soon seen, which has less of what a principle names not before its words are told apart. Nor is
+    one learned that errors hide: where half of the revisions leave what they should not, to copy serves nearly as well.
     """
 
     documents: int
     mix: Mapping[str, float]
+    errors: bool
 
 
 def documents(
@@ -36,19 +39,15 @@ def documents(
 
     Raises ValueError where a mix names a skill that does not exist.
     """
-    writer = Writer(random.Random(f"corpus {seed}"), noise, weights)
+    rng = random.Random(f"corpus {seed}")
+    writer, flawless = Writer(rng, noise, weights), Writer(rng, noise.without_errors(), weights)
     for place, named in {**{f"lessons.{i}.mix": each.mix for i, each in enumerate(lessons)}, "mix": mix}.items():
         if unknown := [kind for kind in named if kind not in writer.skills]:
             raise ValueError(f"{place}.{unknown[0]}: no such kind of document; known: {', '.join(writer.skills)}")
-    return _endless(writer, lessons, mix)
-
-
-def _endless(writer: Writer, lessons: Sequence[Lesson], mix: Mapping[str, float]) -> Iterator[Document]:
-    for lesson in lessons:
-        for _ in range(lesson.documents):
-            yield _one(writer, lesson.mix)
-    while True:
-        yield _one(writer, mix)
+    return chain(
+        (_one(writer if each.errors else flawless, each.mix) for each in lessons for _ in range(each.documents)),
+        (_one(writer, mix) for _ in repeat(None)),
+    )
 
 
 def _one(writer: Writer, mix: Mapping[str, float]) -> Document:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,16 @@ class Noise:
     revision: Reviser
     choice: Chooser
     rating: Rater
+
+    def without_errors(self) -> Noise:
+        """The same text with nothing missed, left in by a revision, or flipped; to the blind verbs it stays blind."""
+        return replace(
+            self,
+            critique=replace(self.critique, miss=0.0, miss_general=0.0),
+            direct=replace(self.direct, miss=0.0, miss_general=0.0),
+            revision=Reviser(full=1.0, partial=0.0, evasive=0.0),
+            choice=replace(self.choice, flip=0.0, flip_tie=0.0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
