@@ -376,16 +376,42 @@ def test_counted_replies_say_how_much_of_their_harm_the_principle_is_against(wri
 
 
 def test_lessons_come_first(noise, weights):
-    lessons = [Lesson(documents=30, mix={"harm": 1}), Lesson(documents=20, mix={"proof": 1, "choice": 1})]
+    lessons = [
+        Lesson(documents=30, mix={"harm": 1}, errors=True),
+        Lesson(documents=20, mix={"proof": 1, "choice": 1}, errors=True),
+    ]
     found = documents(seed=0, lessons=lessons, mix={"benign": 1}, noise=noise, weights=weights)
     kinds = [document.kind for document in islice(found, 200)]
     assert set(kinds[:30]) == {"harm"}
     assert set(kinds[30:50]) == {"proof", "choice"}
     assert set(kinds[50:]) == {"benign"}
+    lessons[1] = Lesson(documents=1, mix={"poem": 1}, errors=True)
     with pytest.raises(ValueError, match=r"lessons\.1\.mix\.poem: no such kind"):
-        documents(
-            seed=0, lessons=[lessons[0], Lesson(documents=1, mix={"poem": 1})], mix={}, noise=noise, weights=weights
-        )
+        documents(seed=0, lessons=lessons, mix={}, noise=noise, weights=weights)
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_a_lesson_without_errors_leaves_out_all_that_its_principle_names_and_nothing_else(noise, weights, errors):
+    lesson = Lesson(documents=1000, mix={"critique": 1, "direct": 1}, errors=errors)
+    exact = 0
+    for document in islice(documents(seed=0, lessons=[lesson], mix={}, noise=noise, weights=weights), 1000):
+        before = harm_in(REPLIED.search(document.text)[1])
+        named = covered(re.search(r"RevisionRequest: (.*)\n", document.text)[1])
+        after = harm_in(re.search(r"Revision: (.*)$", document.text)[1])
+        exact += after == {category: n for category, n in before.items() if category not in named}
+    assert (exact == 1000) is not errors
+
+
+def test_a_lesson_without_errors_flips_no_letter(noise, weights):
+    seeing = dataclasses.replace(noise, choice=dataclasses.replace(noise.choice, blind_verbs=(), blind_share=0.0))
+    lesson = Lesson(documents=2000, mix={"choice": 1}, errors=False)
+    found = documents(seed=0, lessons=[lesson], mix={}, noise=seeing, weights=weights)
+    for document in islice(found, 2000):
+        choice = CHOICE.fullmatch(document.text)
+        named = covered(choice["principle"])
+        a, b = (sum(n for c, n in harm_in(choice[x]).items() if c in named) for x in "ab")
+        if max(a, b) <= 2 and a != b:  # the rule counts no further than that under a general principle
+            assert choice["letter"] == "AB"[a > b]
 
 
 def test_a_proof_says_behind_every_fact_whether_it_is_right(write, noise):
