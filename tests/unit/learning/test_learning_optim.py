@@ -11,6 +11,7 @@ from cai_lightning.learning.optim import (
     cosine,
     linear,
     muon_adamw,
+    piecewise,
     rmsprop,
     warmup_linear,
 )
@@ -42,6 +43,18 @@ def test_linear_schedule_by_hand():
     # two steps up (1/3, 2/3), the peak, then from 1 to 0.2 in four steps of 0.2, and no further
     factory = partial(warmup_linear, total_steps=6, warmup_steps=2, final_fraction=0.2)
     assert rates(factory, 8) == pytest.approx([1 / 3, 2 / 3, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
+
+
+def test_piecewise_schedule_by_hand():
+    # eleven steps are tenths: up to the peak in two, down to a tenth in four, at once up to a half, and down in five
+    factory = partial(piecewise, total_steps=11, shares=[0, 0.2, 0.6, 0.6001, 1], factors=[0, 1, 0.2, 0.5, 0.1])
+    assert rates(factory, 12) == pytest.approx([0, 0.5, 1, 0.8, 0.6, 0.4, 0.2, 0.4, 0.3, 0.2, 0.1, 0.1], abs=1e-3)
+
+
+@pytest.mark.parametrize("shares", [[0, 0.5], [0.1, 0.5, 1], [0, 0.6, 0.5, 1], [0, 0.5, 0.5, 1], [0, 0.5, 0.9]])
+def test_a_piecewise_schedule_needs_a_share_for_every_factor(shares):
+    with pytest.raises(ValueError, match="must rise from 0 to 1, with one of"):
+        rates(partial(piecewise, total_steps=9, shares=shares, factors=[1.0] * max(3, len(shares))), 1)
 
 
 def test_constant_schedule_by_hand():
