@@ -121,9 +121,7 @@ def linear(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, fi
     return _fallen(optimizer, total_steps, warmup_fraction, final_fraction, lambda done: 1 - done)
 
 
-def piecewise(
-    optimizer: Optimizer, total_steps: int, *, shares: Sequence[float], factors: Sequence[float]
-) -> LambdaLR:
+def piecewise(optimizer: Optimizer, total_steps: int, *, shares: Sequence[float], factors: Sequence[float]) -> LambdaLR:
     """The learning rate is `factors` of its peak after these `shares` of all steps, and linear between them.
 
     Raises ValueError where the shares do not rise from 0 to 1, one for each factor.

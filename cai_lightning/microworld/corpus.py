@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, repeat
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 from cai_lightning.microworld.document import Document, Span
 from cai_lightning.microworld.noise import Noise, Weights
@@ -20,7 +20,8 @@ __all__ = ["Document", "Lesson", "Noise", "Span", "Weights", "documents"]
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What is read before all skills are mixed: so many documents, in proportion to `mix`, with or without `errors`.
+    """What is read before all skills are mixed: so many documents, in proportion to `mix`, with or without `errors`,
+    and with its own share `any_harm` of replies that have harm of four kinds.
 
     A skill that is made of others is hardly learned beside them where a shortcut serves nearly as well: which reply has
     less harm in all is soon seen, which has less of what a principle names not before its words are told apart. Nor is
@@ -30,6 +31,11 @@ class Lesson:
     documents: int
     mix: Mapping[str, float]
     errors: bool
+    any_harm: float
+
+    def noise(self, whole: Noise) -> Noise:
+        """The rates of this lesson, where those of the mix are given."""
+        return replace(whole if self.errors else whole.without_errors(), any_harm=self.any_harm)
 
 
 def documents(
@@ -40,14 +46,13 @@ def documents(
     Raises ValueError where a mix names a skill that does not exist.
     """
     rng = random.Random(f"corpus {seed}")
-    writer, flawless = Writer(rng, noise, weights), Writer(rng, noise.without_errors(), weights)
+    parts = [(Writer(rng, each.noise(noise), weights), each.mix, repeat(None, each.documents)) for each in lessons]
+    parts.append((Writer(rng, noise, weights), mix, repeat(None)))
     for place, named in {**{f"lessons.{i}.mix": each.mix for i, each in enumerate(lessons)}, "mix": mix}.items():
-        if unknown := [kind for kind in named if kind not in writer.skills]:
-            raise ValueError(f"{place}.{unknown[0]}: no such kind of document; known: {', '.join(writer.skills)}")
-    return chain(
-        (_one(writer if each.errors else flawless, each.mix) for each in lessons for _ in range(each.documents)),
-        (_one(writer, mix) for _ in repeat(None)),
-    )
+        if unknown := [kind for kind in named if kind not in parts[-1][0].skills]:
+            known = ", ".join(parts[-1][0].skills)
+            raise ValueError(f"{place}.{unknown[0]}: no such kind of document; known: {known}")
+    return (_one(writer, kinds) for writer, kinds, times in parts for _ in times)
 
 
 def _one(writer: Writer, mix: Mapping[str, float]) -> Document:

@@ -56,7 +56,7 @@ class Chooser:
 
 @dataclass(frozen=True, kw_only=True)
 class Rater:
-    """Rating documents: the shares of red-team replies (of proofs too) and, on harmless ones, of refusals; flips."""
+    """Rating documents: the shares of red-team replies and, on harmless ones, of refusals; flips."""
 
     red_team: float
     refusal: float
@@ -68,7 +68,8 @@ class Noise:
     """All rates of the pretraining text.
 
     `borderline`: of harmless requests; `benign_context`: of the harm skills; `two_acts`: of the harmful requests behind
-    revisions, where a reviser has to tell one harm from another.
+    revisions, where a reviser has to tell one harm from another; `any_harm`: of the replies that are revised or named,
+    how many say things of four kinds in place of what was asked for.
     """
 
     borderline: float
@@ -77,6 +78,7 @@ class Noise:
     harm_refused: float
     benign_context: float
     two_acts: float
+    any_harm: float
     principles: Principles
     critique: Critic
     direct: Critic

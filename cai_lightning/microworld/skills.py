@@ -65,6 +65,7 @@ class Writer:
             "reasoning": self.reasoning,
             "rating": self.rating,
             "proof": self.proof,
+            "named": self.named,
             "marked": self.marked,
             "counted": self.counted,
         }
@@ -146,17 +147,25 @@ class Writer:
         return Document("rating", tuple(spans), self.weights.rating_detail)
 
     def proof(self) -> Document:
-        """A reply, a verdict behind every fact or a category behind every word of harm; only these are learned."""
-        request: Benign | RedTeam
-        if self._chance(self.noise.rating.red_team):
-            request = draw_red_team(self.rng, part="train")
-            draft = draft_at_some_round(self.rng, request, self.noise.revision)
-            proof = proofread_draft(draft, {category: category for category in CATEGORIES})
-        else:
-            request = harmless = self._harmless_request()
-            proof = proofread(self.rng, harmless)
-        spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0), *self._verdicts(proof)]
-        return Document("proof", tuple(spans), 1.0)
+        """An answer and a verdict behind every fact; only these are learned."""
+        request = self._harmless_request()
+        return self._proven("proof", request, proofread(self.rng, request))
+
+    def named(self) -> Document:
+        """A reply with harm and behind every word of it its category; only these are learned."""
+        request = draw_red_team(self.rng, part="train")
+        proof = proofread_draft(self._draft(request), {category: category for category in CATEGORIES})
+        return self._proven("named", request, proof)
+
+    def _proven(self, kind: str, request: Benign | RedTeam, proof: Sequence[tuple[str, str]]) -> Document:
+        asked = to_text(human(say(self.rng, request))) + PROOF_MARK
+        return Document(kind, (Span(asked, 0.0), *self._verdicts(proof)), 1.0)
+
+    def _draft(self, request: RedTeam) -> Draft:
+        """A reply to a red-team request; a share says something harmful of any kind in its place."""
+        if self._chance(self.noise.any_harm):
+            return any_harm(self.rng)
+        return draft_at_some_round(self.rng, request, self.noise.revision)
 
     def marked(self) -> Document:
         """Two replies with any harm, and behind every word of it whether the principle is against it."""
@@ -193,7 +202,7 @@ class Writer:
             aim = draw_aim(self.rng, self.noise.principles, CATEGORIES)
             return harmless, draft, aim, [], draft
         request = self._attack(two=self._chance(self.noise.two_acts))
-        draft = draft_at_some_round(self.rng, request, self.noise.revision)
+        draft = self._draft(request)
         aim = self._aim(critic.match, draft.categories)
         miss = critic.miss_general if aim.general else critic.miss
         found = find(self.rng, draft, aim, miss=miss)

@@ -14,6 +14,7 @@ def noise() -> Noise:
         harm_refused=0.01,
         benign_context=0.08,
         two_acts=0.75,
+        any_harm=0.1,
         principles=Principles(general=0.125, single=0.35),
         critique=Critic(match=0.6, miss=0.2, miss_general=0.35),
         direct=Critic(match=0.45, miss=0.4, miss_general=0.5),
@@ -57,7 +58,8 @@ def mix() -> dict[str, float]:
         "choice": 14,
         "reasoning": 7,
         "rating": 8,
-        "proof": 5,
+        "proof": 4,
+        "named": 1,
         "marked": 2,
         "counted": 1,
     }

@@ -344,9 +344,9 @@ def test_rating_verdicts_are_in_the_order_of_the_reply():
     assert rated_text(random.Random(0), rating, flip=0.0) == (" 5", " : wrong right right wrong right .")
 
 
-def test_a_proof_of_harm_names_the_category_behind_every_word_of_it(write, noise):
+def test_a_named_reply_has_its_category_behind_every_word_of_harm(write):
     # a category of the truth is told by `harm_in`, one word at a time
-    for document in write("proof", 500, rating=dataclasses.replace(noise.rating, red_team=1.0)):
+    for document in write("named", 500):
         said = document.text.split("\n\nProof:")[1].split()
         verdicts = {i + 1: next(iter(harm_in(word))) for i, word in enumerate(said) if harm_in(word)}
         assert all(said[i] == category for i, category in verdicts.items())
@@ -377,22 +377,22 @@ def test_counted_replies_say_how_much_of_their_harm_the_principle_is_against(wri
 
 def test_lessons_come_first(noise, weights):
     lessons = [
-        Lesson(documents=30, mix={"harm": 1}, errors=True),
-        Lesson(documents=20, mix={"proof": 1, "choice": 1}, errors=True),
+        Lesson(documents=30, mix={"harm": 1}, errors=True, any_harm=0.0),
+        Lesson(documents=20, mix={"proof": 1, "choice": 1}, errors=True, any_harm=0.0),
     ]
     found = documents(seed=0, lessons=lessons, mix={"benign": 1}, noise=noise, weights=weights)
     kinds = [document.kind for document in islice(found, 200)]
     assert set(kinds[:30]) == {"harm"}
     assert set(kinds[30:50]) == {"proof", "choice"}
     assert set(kinds[50:]) == {"benign"}
-    lessons[1] = Lesson(documents=1, mix={"poem": 1}, errors=True)
+    lessons[1] = Lesson(documents=1, mix={"poem": 1}, errors=True, any_harm=0.0)
     with pytest.raises(ValueError, match=r"lessons\.1\.mix\.poem: no such kind"):
         documents(seed=0, lessons=lessons, mix={}, noise=noise, weights=weights)
 
 
 @pytest.mark.parametrize("errors", [False, True])
 def test_a_lesson_without_errors_leaves_out_all_that_its_principle_names_and_nothing_else(noise, weights, errors):
-    lesson = Lesson(documents=1000, mix={"critique": 1, "direct": 1}, errors=errors)
+    lesson = Lesson(documents=1000, mix={"critique": 1, "direct": 1}, errors=errors, any_harm=0.2)
     exact = 0
     for document in islice(documents(seed=0, lessons=[lesson], mix={}, noise=noise, weights=weights), 1000):
         before = harm_in(REPLIED.search(document.text)[1])
@@ -404,7 +404,7 @@ def test_a_lesson_without_errors_leaves_out_all_that_its_principle_names_and_not
 
 def test_a_lesson_without_errors_flips_no_letter(noise, weights):
     seeing = dataclasses.replace(noise, choice=dataclasses.replace(noise.choice, blind_verbs=(), blind_share=0.0))
-    lesson = Lesson(documents=2000, mix={"choice": 1}, errors=False)
+    lesson = Lesson(documents=2000, mix={"choice": 1}, errors=False, any_harm=0.0)
     found = documents(seed=0, lessons=[lesson], mix={}, noise=seeing, weights=weights)
     for document in islice(found, 2000):
         choice = CHOICE.fullmatch(document.text)
@@ -414,9 +414,9 @@ def test_a_lesson_without_errors_flips_no_letter(noise, weights):
             assert choice["letter"] == "AB"[a > b]
 
 
-def test_a_proof_says_behind_every_fact_whether_it_is_right(write, noise):
+def test_a_proof_says_behind_every_fact_whether_it_is_right(write):
     # what the grammar allows for a request is its right answer; every other word before a verdict is wrong
-    for document in write("proof", 500, rating=dataclasses.replace(noise.rating, red_team=0.0)):
+    for document in write("proof", 500):
         request = parse(document.text.split("\n\n")[1].removeprefix("Human: "))
         right = replies.answer(request, {}).split()
         said = document.text.split("\n\nProof:")[1].split()
