@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -128,6 +129,8 @@ def ask(url: str, seconds: float) -> None:
     except urllib.error.URLError as error:
         if not isinstance(error.reason, ssl.SSLError):  # W&B may know other certificates
             raise OSError(f"{url}: {error.reason}") from error
+    except http.client.HTTPException as error:
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 def done(place: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from email.message import Message
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -200,11 +201,12 @@ def test_a_run_whose_name_w_and_b_holds_on_to_is_logged_under_another(
         (URLError(ssl.SSLError("unknown certificate")), True),
         (URLError(ConnectionRefusedError("refused")), False),
         (TimeoutError("timed out"), False),
+        (BadStatusLine("SSH-2.0"), False),
     ],
 )
 def test_any_answer_is_one(monkeypatch: pytest.MonkeyPatch, problem: Exception | None, answers: bool) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", Mock(side_effect=problem))
-    with nullcontext() if answers else pytest.raises(OSError, match=r"refused|timed out"):
+    with nullcontext() if answers else pytest.raises(OSError, match=r"refused|timed out|BadStatusLine: SSH-2\.0"):
         wandb_runs.ask("http://x", 1.0)
 
 
