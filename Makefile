@@ -55,7 +55,7 @@ bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make 
 	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
 
 science: $(STAMP) ## the paper's questions over seeds and the table of claims; goes on where it was: make science SCIENCE='revisions mixture'
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name || exit 1; done
+	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name hydra/launcher=processes || exit 1; done
 	$(BIN)/cai claims --sweeps $(SCIENCE) --markdown outputs/claims.md
 
 science-quick: $(STAMP) ## the same on one seed: to see that it runs, its verdicts mean little
