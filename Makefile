@@ -7,6 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
 SIZES := tiny small medium
+WRITTEN = --markdown outputs/claims.md
 SCIENCE := revisions critique principles coverage label_modes overoptimisation mixture frontier rl_curves
 
 .PHONY: demo test check format pretrain interop bench science science-quick clean help
@@ -56,12 +57,12 @@ bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make 
 	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
 
 science: $(STAMP) ## the paper's questions over seeds and the table of claims; goes on where it was: make science SCIENCE='revisions mixture'
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name hydra/launcher=processes || exit 1; done
-	$(BIN)/cai claims --sweeps $(SCIENCE) --markdown outputs/claims.md
+	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name $(SEEDS) hydra/launcher=processes || exit 1; done
+	$(BIN)/cai claims --sweeps $(SCIENCE) $(WRITTEN)
 
-science-quick: $(STAMP) ## the same on one seed: to see that it runs, its verdicts mean little
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name replicate=0 hydra/launcher=processes || exit 1; done
-	$(BIN)/cai claims --sweeps $(SCIENCE)
+science-quick: SEEDS = replicate=0
+science-quick: WRITTEN =
+science-quick: science ## the same on one seed: to see that it runs, its verdicts mean little
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)
