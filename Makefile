@@ -1,4 +1,6 @@
 # make demo: install into .venv and run the main job. make test: install, lint, types, all tests, WORKERS files at once.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +10,8 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
 SIZES := tiny small medium
 WRITTEN = --markdown outputs/claims.md
-SCIENCE := revisions critique principles coverage label_modes overoptimisation mixture frontier rl_curves
+# the longest first, what shares its stages last
+SCIENCE := frontier overoptimisation principles label_modes coverage revisions mixture critique rl_curves
 
 .PHONY: demo test check format pretrain interop bench science science-quick clean help
 
@@ -56,9 +59,12 @@ $(PEERS): constraints.txt
 bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make bench ARGS='--rows sft --quick'; benchmarks/README.md
 	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
 
-science: $(STAMP) ## the paper's questions over seeds and the table of claims; goes on where it was: make science SCIENCE='revisions mixture'
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name $(SEEDS) hydra/launcher=processes || exit 1; done
+science: $(STAMP) ## the paper's questions over seeds and the table of claims, WORKERS at once; goes on where it was: make science SCIENCE='revisions mixture'
+	@$(MAKE) --no-print-directory -j $(WORKERS) SEEDS='$(SEEDS)' $(SCIENCE:%=sweep-%)
 	$(BIN)/cai claims --sweeps $(SCIENCE) $(WRITTEN)
+
+sweep-%: $(STAMP)
+	@$(BIN)/cai run sweeps=$* $(SEEDS) runtime.threads=1 2>&1 | awk '{print "$*: " $$0; fflush()}'
 
 science-quick: SEEDS = replicate=0
 science-quick: WRITTEN =
