@@ -104,7 +104,8 @@ class Weights:
     `letter`: (A) or (B). `verdict`: a critique's first word, the word after each category, and those that tell a step
     from another. `reasoning`: what is said of either reply. `revision_first`, `revision_step`, `revision_order`: a
     revision's first word, the words that tell one step from another, and the words that open a step or end the reply.
-    `rating`, `rating_detail`: the rating, and the reasons after it.
+    `rating`, `rating_detail`: the rating, and the reasons after it. `person`: the word behind "your" in a first
+    reply: whom an answer is for, which is copied from the request over a long way, or a target.
     """
 
     letter: float
@@ -115,3 +116,4 @@ class Weights:
     revision_order: float
     rating: float
     rating_detail: float
+    person: float

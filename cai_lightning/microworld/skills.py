@@ -272,7 +272,7 @@ class Writer:
         return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
 
     def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
-        return Document(kind, (Span(self._asked(request), 0.0), Span(reply_text(reply), 1.0)), 1.0)
+        return Document(kind, (Span(self._asked(request), 0.0), *weigh(reply_text(reply), self._reply_weight)), 1.0)
 
     def _asked(self, request: Benign | RedTeam) -> str:
         return prompt_text(human(say(self.rng, request)))
@@ -282,6 +282,9 @@ class Writer:
 
     def _chance(self, share: float) -> bool:
         return self.rng.random() < share
+
+    def _reply_weight(self, parts: Sequence[str], i: int) -> float:
+        return self.weights.person if i and parts[i - 1] == " your" else 1.0
 
     def _verdict_weight(self, parts: Sequence[str], i: int) -> float:
         """Of a critique: its first word, and what says which step has the harm."""

@@ -45,6 +45,7 @@ def weights() -> Weights:
         revision_order=3.0,
         rating=5.0,
         rating_detail=1.0,
+        person=7.0,
     )
 
 

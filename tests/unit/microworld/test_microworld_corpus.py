@@ -278,12 +278,17 @@ def test_all_principles_occur(write):
     assert {aim for aim in aims if len(covered(aim)) == 8} == {"harmful or unethical", "wrong or bad"}
 
 
-def test_reply_documents_weigh_the_reply_alone(write):
-    for kind in ("benign", "harm"):
-        document = write(kind, 1)[0]
-        context, reply = document.spans
-        assert (context.weight, reply.weight, document.end_weight) == (0.0, 1.0, 1.0)
-        assert context.text.endswith("\n\nAssistant:")
+@pytest.mark.parametrize("kind", ["benign", "harm"])
+def test_reply_documents_weigh_the_reply_alone_and_most_of_it_whom_or_what_is_named_again(write, kind):
+    for document in write(kind, 20):
+        pairs = weighted(document)
+        start = [piece for piece, _ in pairs].index("\n\nAssistant:") + 1
+        assert all(weight == 0 for _, weight in pairs[:start])
+        heavy = [place for place, (_, weight) in enumerate(pairs) if weight == 7.0]
+        assert [pairs[place - 1][0] for place in heavy] == [" your"] * len(heavy)
+        assert len(heavy) == sum(piece == " your" for piece, _ in pairs[start:])
+        assert all(weight == 1.0 for place, (_, weight) in enumerate(pairs) if place >= start and place not in heavy)
+    assert kind == "harm" or len(heavy) == 1
 
 
 def test_critique_weights(write):
