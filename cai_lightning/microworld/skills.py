@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from cai_lightning.microworld import replies
+from cai_lightning.microworld import deciding, replies
 from cai_lightning.microworld.document import (
     ANSWER_MARK,
     CONSIDER,
@@ -93,10 +93,10 @@ class Writer:
         asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
         spans = [
             Span(asked, 0.0),
-            *weigh(reply_text(critique(draft, aim, found)), self._verdict_weight),
+            *weigh(reply_text(critique(draft, aim, found)), partial(deciding.in_critique, self.weights)),
             Span(REVISION_MARK, 1.0),
             Span(_revision_request(aim), 0.0),
-            *weigh(reply_text(revised.text), self._revision_weight),
+            *weigh(reply_text(revised.text), partial(deciding.in_revision, self.weights)),
         ]
         return Document("critique", tuple(spans), self.weights.revision_order)
 
@@ -104,7 +104,7 @@ class Writer:
         """A reply and its revision under a principle, without a critique."""
         request, draft, aim, _, revised = self._revision(self.noise.direct)
         asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
-        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), self._revision_weight)]
+        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), partial(deciding.in_revision, self.weights))]
         return Document("direct", tuple(spans), self.weights.revision_order)
 
     def choice(self) -> Document:
@@ -272,7 +272,11 @@ class Writer:
         return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
 
     def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
-        return Document(kind, (Span(self._asked(request), 0.0), *weigh(reply_text(reply), self._reply_weight)), 1.0)
+        return Document(
+            kind,
+            (Span(self._asked(request), 0.0), *weigh(reply_text(reply), partial(deciding.in_reply, self.weights))),
+            1.0,
+        )
 
     def _asked(self, request: Benign | RedTeam) -> str:
         return prompt_text(human(say(self.rng, request)))
@@ -282,22 +286,6 @@ class Writer:
 
     def _chance(self, share: float) -> bool:
         return self.rng.random() < share
-
-    def _reply_weight(self, parts: Sequence[str], i: int) -> float:
-        return self.weights.person if i and parts[i - 1] == " your" else 1.0
-
-    def _verdict_weight(self, parts: Sequence[str], i: int) -> float:
-        """Of a critique: its first word, and what says which step has the harm."""
-        return self.weights.verdict if i == 0 or parts[i - 1] in (" :", " to", " the", " and") else 1.0
-
-    def _revision_weight(self, parts: Sequence[str], i: int) -> float:
-        if i == 0:
-            return self.weights.revision_first
-        if parts[i][1:] in replies.ORDER:
-            return self.weights.revision_order
-        after_order = i >= 2 and parts[i - 2][1:] in replies.ORDER
-        hazard = i >= 4 and parts[i - 4][1:] in replies.ORDER and parts[i - 1] == " the"
-        return self.weights.revision_step if after_order or hazard else 1.0
 
 
 def _revision_request(aim: Aim) -> str:

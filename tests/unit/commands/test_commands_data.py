@@ -160,6 +160,8 @@ def test_sharegpt_rows_say_who_said_what(workspace: Workspace, tmp_path: Path) -
     row = json.loads((tmp_path / "out" / "test.jsonl").read_text().splitlines()[0])
     assert row["conversations"] == [{"from": "human", "value": ASKED[0]}]
     assert [row[side] for side in ("chosen", "rejected")] == [{"from": "gpt", "value": REPLIES[n]} for n in (1, 0)]
+    back = source_rows(workspace, str(tmp_path / "out" / "test.jsonl"))
+    assert [sides(label)["chosen"] for label in back.rows] == [REPLIES[n] for n in (1, 0, 0)]
     exported(PROMPTS, "sharegpt", tmp_path / "prompts", workspace)
     rows = [json.loads(line) for line in (tmp_path / "prompts" / "test.jsonl").read_text().splitlines()]
     assert [row["conversations"] for row in rows] == [[{"from": "human", "value": words}] for words in ASKED]
