@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from importlib.resources import files
 
 from cai_lightning.report.axes import Axis
 from cai_lightning.report.feedback import SAID, interval_words
@@ -19,6 +18,7 @@ from cai_lightning.report.plots import embedded, named, names_of, plot_data, plo
 from cai_lightning.report.public import Shown, public
 from cai_lightning.report.ratings import peaks
 from cai_lightning.report.reading_room import reading_room
+from cai_lightning.report.script import script
 from cai_lightning.report.style import Look, label, looks
 
 MOVING = ("frontier", "elo", "evasive")  # figures that have a counterpart to point at
@@ -58,9 +58,8 @@ def render(joined: Joined) -> str:
         "axes": [plot_data(axis, place) for axis in joined.axes],
         **joined.texts,
     }
-    script = files("cai_lightning.report").joinpath("joined.js").read_text(encoding="utf-8")
     top = head(joined.name, ["page.css", "joined.css"]) + _masthead(joined, [title for title, _ in shown])
-    return f"<!doctype html>\n{top}{sections}</main>\n{embedded(data, 'joined-data')}<script>\n{script}</script>\n"
+    return f"<!doctype html>\n{top}{sections}</main>\n{embedded(data, 'joined-data')}<script>\n{script()}</script>\n"
 
 
 def _masthead(joined: Joined, titles: Sequence[str]) -> str:
