@@ -97,7 +97,7 @@ def effects(principles: Sequence[Entry], found: Mapping[str, Any]) -> str:
     several = len(found["replicates"]) > 1
     over = "seeds and prompts" if several else "the prompts of one seed"
     said = f"Hundredths of probability, above 0 where the principle helps; 95 % intervals over {over}."
-    return table(head, rows, style="measured few") + caption(said)
+    return table(head, rows, style="measured few principles") + caption(said)
 
 
 def _turned(turned: Mapping[str, Mapping[str, float]]) -> Html:

@@ -29,7 +29,7 @@ UNITS = {"share": ("{:.1f}", 100.0, "points"), "elo": ("{:.0f}", 1.0, "Elo")}
 OTHER = "{:.3g}"
 TIED = "only ties"  # no comparison named a winner
 COLUMNS = (
-    *("findings", "part", "name", "run", "at", "metric", "unit", *ENDS, "n", "expected", "margin", "p", "p_holm"),
+    *("findings", "part", "name", "player", "at", "metric", "unit", *ENDS, "n", "expected", "margin", "p", "p_holm"),
     *("verdict", "ingredient", *(f"control_{end}" for end in ENDS), "vanishes", "source", "weights", "words"),
 )
 KIND = "findings"  # what the file of such a table is called
@@ -245,7 +245,7 @@ def rows(findings: Figures) -> list[dict[str, Any]]:
     found = []
     for arm in findings.get("arms") or []:
         for name, figure in (arm.get("figures") or {}).items():
-            place = {"part": "arm", "name": arm["arm"], "run": arm["run"], "at": arm.get("at")}
+            place = {"part": "arm", "name": arm["arm"], "player": arm["run"], "at": arm.get("at")}
             known = {"metric": name, "unit": metric_of(findings, name)["unit"], "words": None}
             if (figure or {}).get("tied"):
                 known["words"] = TIED
