@@ -12,7 +12,9 @@ from cai_lightning.report.sheets import Sheet, csv_text
 
 def downloads(sheets: Mapping[str, Sheet]) -> str:
     """A row a table with its link, its rows and its columns; the files are those in `tables/` beside the page."""
-    rows = [[_link(name, sheet), f"{len(sheet.rows):,}", ", ".join(sheet.columns)] for name, sheet in sheets.items()]
+    rows: list[list[str | Html]] = [
+        [_link(name, sheet), f"{len(sheet.rows):,}", ", ".join(sheet.columns)] for name, sheet in sheets.items()
+    ]
     said = "Figures are unrounded, and empty where unavailable. The same files lie in tables/ beside this page."
     return table(["File", "Rows", "Columns"], rows) + caption(said) if rows else ""
 
