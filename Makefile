@@ -1,4 +1,6 @@
 # make demo: install into .venv and run the main job. make test: install, lint, types, all tests, WORKERS files at once.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +8,10 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/bench/.installed
-SCIENCE := revisions critique principles coverage label_modes overoptimisation mixture frontier rl_curves
+SIZES := tiny small medium
+WRITTEN = --markdown outputs/claims.md
+# the longest first, what shares its stages last
+SCIENCE := frontier overoptimisation principles label_modes coverage revisions mixture critique rl_curves
 
 .PHONY: demo test check format pretrain interop bench science science-quick clean help
 
@@ -34,10 +39,10 @@ format: $(STAMP) ## format the source
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-pretrain: $(STAMP) ## make the weights that ship with the package anew (about ten minutes)
-	$(BIN)/cai run experiment=base
-	rm -rf cai_lightning/microworld/weights
-	cp -r outputs/latest/weights cai_lightning/microworld/weights
+pretrain: $(STAMP) ## make the weights that ship with the package anew: make pretrain SIZES='tiny small'
+	for size in $(SIZES); do $(BIN)/cai run experiment=base model=$$size || exit 1; \
+	  rm -rf cai_lightning/microworld/weights/$$size; \
+	  cp -r outputs/latest/weights cai_lightning/microworld/weights/$$size; done
 
 interop: $(STAMP) ## TRL and lm_eval, in an environment of their own, on what `cai export` writes
 	$(PYTHON) -m venv $(VENV)/interop
@@ -54,13 +59,16 @@ $(PEERS): constraints.txt
 bench: $(STAMP) $(PEERS) ## speed and memory against TRL and transformers: make bench ARGS='--rows sft --quick'; benchmarks/README.md
 	$(BIN)/python -m benchmarks --peers $(VENV)/bench/bin/python $(ARGS)
 
-science: $(STAMP) ## the paper's questions over seeds and the table of claims; goes on where it was: make science SCIENCE='revisions mixture'
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name hydra/launcher=processes || exit 1; done
-	$(BIN)/cai claims --sweeps $(SCIENCE) --markdown outputs/claims.md
+science: $(STAMP) ## the paper's questions over seeds and the table of claims, WORKERS at once; goes on where it was: make science SCIENCE='revisions mixture'
+	@$(MAKE) --no-print-directory -j $(WORKERS) SEEDS='$(SEEDS)' $(SCIENCE:%=sweep-%)
+	$(BIN)/cai claims --sweeps $(SCIENCE) $(WRITTEN)
 
-science-quick: $(STAMP) ## the same on one seed: to see that it runs, its verdicts mean little
-	@for name in $(SCIENCE); do $(BIN)/cai run sweeps=$$name replicate=0 hydra/launcher=processes || exit 1; done
-	$(BIN)/cai claims --sweeps $(SCIENCE)
+sweep-%: $(STAMP)
+	@$(BIN)/cai run sweeps=$* $(SEEDS) runtime.threads=1 2>&1 | awk '{print "$*: " $$0; fflush()}'
+
+science-quick: SEEDS = replicate=0
+science-quick: WRITTEN =
+science-quick: science ## the same on one seed: to see that it runs, its verdicts mean little
 
 clean:           ## remove the environment; outputs/ stays
 	rm -rf $(VENV)

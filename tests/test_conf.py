@@ -20,7 +20,7 @@ from cai_lightning.experiment.targets import RESERVED
 YAML = sorted([*CONF.rglob("*.yaml"), *(ROOT / "sweeps").rglob("*.yaml")])
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 # what an experiment cannot know: where a user's files lie, and which commit of a data set is meant
-LOCAL = [f"model.path={PACKAGE / 'microworld' / 'weights'}", "data.root={files}"]
+LOCAL = [f"model.path={PACKAGE / 'microworld' / 'weights' / 'small'}", "data.root={files}"]
 NEEDS: dict[str, list[str]] = {
     "hh_files": LOCAL,
     "hh_chat": LOCAL,
@@ -30,7 +30,7 @@ NEEDS: dict[str, list[str]] = {
     "public_evals": LOCAL[1:],
     "safety_sets": [f"data.safety_file={Path(__file__)}"],
     "hf_cai_2024": [f"data.revision={40 * '0'}"],
-    "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights'}"],
+    "reward=imported": [f"reward.path={PACKAGE / 'microworld' / 'weights' / 'small'}"],
     "mistral_reproduction": [f"data.revision={40 * '0'}"],
     "kto_ratings": [f"data.rating_file={Path(__file__)}"],
 }

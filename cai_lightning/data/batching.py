@@ -44,6 +44,23 @@ def length_buckets(
     return [sorted(batch, key=lambda row: lengths[row]) for batch in batches]
 
 
+def in_order(
+    lengths: Sequence[int], *, batch_tokens: int, multiple: int, rows: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """The batches of `length_buckets` of every `rows` rows in turn: what stands first is learned first.
+
+    Raises ValueError where a single row exceeds the budget.
+    """
+    _check(lengths, batch_tokens)
+    return [
+        [start + row for row in batch]
+        for start in range(0, len(lengths), rows)
+        for batch in length_buckets(
+            lengths[start : start + rows], batch_tokens=batch_tokens, multiple=multiple, seed=seed, epoch=epoch
+        )
+    ]
+
+
 def best_fit(lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
     """As few batches as best-fit decreasing finds, each nearly full: rows of all lengths together.
 
@@ -67,12 +84,16 @@ def best_fit(lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int
     return batches
 
 
-def _mixed(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: int) -> tuple[list[int], random.Random]:
+def _check(lengths: Sequence[int], batch_tokens: int) -> None:
     if len(lengths) and (longest := max(lengths)) > batch_tokens:
         raise ValueError(
             f"row {list(lengths).index(longest)} has {longest} tokens, but batch_tokens is {batch_tokens}: raise "
             "batch_tokens or lower max_tokens"
         )
+
+
+def _mixed(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: int) -> tuple[list[int], random.Random]:
+    _check(lengths, batch_tokens)
     rng = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)

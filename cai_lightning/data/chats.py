@@ -76,7 +76,7 @@ def reply_of(value: object, asked: Dialogue, key: str) -> str:
     """
     if isinstance(value, str) and not value.startswith(tuple(MARKERS.values())):
         return as_text(value, key).removeprefix(" ")
-    said = turns(value, key)
+    said = turns([value] if isinstance(value, Mapping) else value, key)
     if len(said) > 1 and said[: len(asked)] != asked:
         raise ValueError(f"{key!r} repeats another prompt than the prompt column; leave the prompt column out")
     rest = said[len(asked) :] if len(said) > 1 else said

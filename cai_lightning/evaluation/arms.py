@@ -7,25 +7,27 @@ something that was measured on each reply, or an Elo from verdicts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cai_lightning.evaluation.intervals import FEW, Draws, Floats, draws, estimate, wilson
-from cai_lightning.evaluation.rated import axis_of, elo_figure, rate_axis
-from cai_lightning.evaluation.ratings import Column, clusters_of
+from cai_lightning.evaluation.rated import axis_of, elo_figure, rate_axis, tie_slack
+from cai_lightning.evaluation.ratings import TIE, Column, clusters_of, tied
 from cai_lightning.evaluation.summary import Run
 from cai_lightning.text.records import Assessment
 
 SHARE = "share"
+_DIGITS = 6  # of Elo: the rest is what Newton leaves between equal data
 
 
 @dataclass(frozen=True)
 class Metric:
     """What is measured of an arm: the mean of `key` over prompts of `kinds` (all, where empty), or Elo by `criterion`.
 
-    `unit` is "share" where values lie in 0..1; `better` is "more", "less" or null where neither is.
+    `unit` is "share" where values lie in 0..1; `better` is "more", "less" or null where neither is. `ties`: a half of
+    `key` is a comparison that came out even.
     """
 
     label: str
@@ -34,16 +36,22 @@ class Metric:
     key: str | None = None
     kinds: tuple[str, ...] = ()
     criterion: str | None = None
+    ties: bool = False
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one arm: draws (rows,) with the point first, n prompt clusters, and the figure as JSON."""
+    """One metric of one arm: draws (rows,) with the point first, n prompt clusters, and the figure as JSON.
+
+    Where no comparison named a winner the figure has "tied": true. `slack` is what such an Elo leaves open to either
+    side at 95 %, 0 of the anchor; null where the draws show it.
+    """
 
     rows: Floats
     n: int
     share: bool
     figure: dict[str, Any]
+    slack: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def _means(
         if metric.key is not None:
             of_key.setdefault(metric.key, []).append(name)
     tables: dict[tuple[str, str], Floats] = {}
+    decided: set[tuple[str, str]] = set()
     shape = 2, len(replicates), len(columns)  # sums, then counts
     for r, rows in enumerate(replicates):
         for row in rows:
@@ -114,11 +123,15 @@ def _means(
                     if not metrics[name].kinds or row.kind in metrics[name].kinds:
                         table = tables.setdefault((name, row.player), np.zeros(shape))
                         table[:, r, columns[row.kind, row.cluster]] += np.array([value, 1])
+                        if value != TIE:
+                            decided.add((name, row.player))
     cells: dict[str, dict[str, Cell]] = {name: {} for name in metrics}
     for (name, arm), (total, count) in tables.items():
         if not count.sum(1).all():
             raise ValueError(f"{arm}: {name} was measured in some replicates only; measure it in all or in none")
-        cells[name][arm] = _mean(total, count, drawn, share=metrics[name].unit == SHARE)
+        cell = _mean(total, count, drawn, share=metrics[name].unit == SHARE)
+        even = metrics[name].ties and (name, arm) not in decided
+        cells[name][arm] = replace(cell, figure=_of_ties(cell.n)) if even else cell
     return cells
 
 
@@ -146,7 +159,23 @@ def _elo(
     if not any(verdicts):
         return {}
     rated = rate_axis(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
-    return {
-        name: Cell(rated.rows[:, k], clusters_of(rated.games, k), False, elo_figure(rated, name, drawn))
-        for k, name in enumerate(rated.games.players)
-    }
+    rows, even = np.round(rated.rows, _DIGITS), tied(rated.games)
+    cells = {}
+    for k, name in enumerate(rated.games.players):
+        n, figure = clusters_of(rated.games, k), elo_figure(rated, name, drawn)
+        if name in even:
+            cells[name] = Cell(rows[:, k], n, False, _marked(figure), tie_slack(n))
+        else:
+            cells[name] = Cell(rows[:, k], n, False, figure, None if k else 0.0)
+    return cells
+
+
+def _of_ties(n: int) -> dict[str, Any]:
+    """A share that n clusters of ties alone make: one half, and the same way from it as `tie_slack`."""
+    open_ = wilson(0, n).high / 2
+    return _marked(estimate(TIE, (TIE - open_, TIE + open_), n))
+
+
+def _marked(figure: dict[str, Any]) -> dict[str, Any]:
+    """The figure, marked as one of ties alone."""
+    return figure | {"tied": True}

@@ -56,19 +56,34 @@ def contrast(
 ) -> Contrast:
     """The weighted sum of the arms' figures, less `than`, with its paired 95 % interval; KeyError for an unknown arm.
 
-    Where no draw differs, for all prompts of every arm are alike, shares have Agresti and Caffo's error (2000).
+    Where no draw differs, for all prompts of every arm are alike, shares have Agresti and Caffo's error (2000), and Elo
+    of ties alone the error that so many ties leave open.
     """
     rows: Floats = np.sum([weight * cells[arm].rows for arm, weight in weights.items()], axis=0) - (than or 0.0)
     n = min(cells[arm].n for arm in weights)
     error, freedom = drawn.spread(rows, n)
     if error > 0:
         return Contrast(float(rows[0]), *drawn.interval(rows, n), n, error, freedom)
-    if not all(cells[arm].share for arm in weights):
+    quantile, freedom = t_quantile(max(n - 1, 1)), float(max(n - 1, 1))
+    error = math.sqrt(sum((weight * _unseen(cells[arm], quantile)) ** 2 for arm, weight in weights.items()))
+    if not math.isfinite(error) or error == 0:
         return Contrast(float(rows[0]), None, None, n, 0.0, math.inf)
-    sizes = ((weight, cells[arm].n) for arm, weight in weights.items())
-    error = math.sqrt(sum(weight**2 * (size + 1) / (size + 2) ** 3 for weight, size in sizes))
-    half, freedom = t_quantile(max(n - 1, 1)) * error, float(max(n - 1, 1))
+    half = quantile * error
     return Contrast(float(rows[0]), float(rows[0]) - half, float(rows[0]) + half, n, error, freedom)
+
+
+def _unseen(cell: Cell, quantile: float) -> float:
+    """The standard error of an arm that no draw shows; not finite where nothing is known of it."""
+    if cell.share:
+        return math.sqrt((cell.n + 1) / (cell.n + 2) ** 3)
+    return math.inf if cell.slack is None else cell.slack / quantile
+
+
+def even(claim: Claim, measured: Measured) -> bool:
+    """Whether the claim is about arms none of whose comparisons named a winner, the anchor of the Elo aside."""
+    cells = [measured.cells.get(claim.metric, {}).get(arm) for arm in claim.of]
+    judged = [cell for cell in cells if cell is not None and cell.slack != 0]
+    return bool(judged) and all(cell.figure.get("tied") for cell in judged)
 
 
 def p_value(found: Contrast, expected: str, margin: float) -> float:
@@ -169,6 +184,8 @@ def words(claim: Claim, word: str | None, gone: bool | None, measured: Measured)
     if word is None:
         missing = [arm for arm in claim.of if arm not in measured.cells.get(claim.metric, {})]
         return f"not measured: no {claim.metric} of {', '.join(missing)}"
+    if even(claim, measured):
+        return f"{word}, of ties alone: no comparison named a winner"
     if word != "reproduced" or claim.ingredient is None:
         return word
     by = {True: f"by: {claim.ingredient}", False: f"also without: {claim.ingredient}"}

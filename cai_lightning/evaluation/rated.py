@@ -18,6 +18,7 @@ from cai_lightning.evaluation.ratings import (
     player_totals,
     separated,
     tabulate,
+    tied,
 )
 from cai_lightning.evaluation.ties import Fit, Tables, TieModel, chances, half_wins
 from cai_lightning.text.records import Verdict
@@ -80,6 +81,9 @@ def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
     n, value = clusters_of(one.games, k), float(one.rows[0, k])
     if k == 0:
         return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
+    if one.log_ties is None and name in tied(one.games):
+        slack = tie_slack(n)
+        return estimate(value, (value - slack, value + slack), n)
     rows = one.rows[:, k]
     if name not in separated(one.counted) and np.ptp(rows) > _SAME:
         return estimate(value, drawn.interval(rows, n), n)
@@ -89,6 +93,15 @@ def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
         return estimate(value, (None, None), n)  # ties alone bound no odds of winning
     low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
     return estimate(value, (low, high), n)
+
+
+def tie_slack(n: int) -> float:
+    """The Elo, to either side, that n prompt clusters of ties alone leave open at 95 %, where a tie is half a win.
+
+    At most Wilson's upper bound of 0 among n is decided; that share could all have gone to one side.
+    """
+    decided = wilson(0, n).high
+    return float(ELO * np.log((1 + decided) / (1 - decided)))
 
 
 def _logit(share: float) -> float | None:

@@ -122,6 +122,13 @@ def separated(table: Games) -> dict[str, str]:
     }
 
 
+def tied(table: Games) -> set[str]:
+    """The players, without the anchor, whose every verdict is a tie."""
+    ties, games = table.ties.sum((1, 2)), table.games.sum((1, 2))
+    split = {k for pair, tie, n in zip(table.pairs.tolist(), ties, games, strict=True) if tie < n for k in pair}
+    return {name for k, name in enumerate(table.players) if k and k not in split}
+
+
 def player_totals(table: Games) -> tuple[Floats, Floats]:
     """Wins and games of each player over all pairs, replicates and clusters, (players,) each."""
     wins, games = table.wins.sum((1, 2)), table.games.sum((1, 2))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -118,6 +119,23 @@ def cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, fi
 def linear(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, final_fraction: float) -> LambdaLR:
     """The learning rate rises to its peak in a share of all steps, then falls linearly to `final_fraction` of it."""
     return _fallen(optimizer, total_steps, warmup_fraction, final_fraction, lambda done: 1 - done)
+
+
+def piecewise(optimizer: Optimizer, total_steps: int, *, shares: Sequence[float], factors: Sequence[float]) -> LambdaLR:
+    """The learning rate is `factors` of its peak after these `shares` of all steps, and linear between them.
+
+    Raises ValueError where the shares do not rise from 0 to 1, one for each factor.
+    """
+    if len(shares) != len(factors) or not (shares[0] == 0 and shares[-1] == 1 and sorted(set(shares)) == list(shares)):
+        raise ValueError(f"schedule: {list(shares)} must rise from 0 to 1, with one of {list(factors)} for each")
+
+    def factor(step: int) -> float:
+        done = min(1.0, step / max(1, total_steps - 1))
+        after = min(bisect_right(shares, done), len(shares) - 1)
+        along = (done - shares[after - 1]) / (shares[after] - shares[after - 1])
+        return factors[after - 1] + along * (factors[after] - factors[after - 1])
+
+    return LambdaLR(optimizer, factor)
 
 
 def _fallen(

@@ -9,7 +9,7 @@ from cai_lightning.microworld.oracle import covered, harm_in
 from cai_lightning.microworld.revisions import FOUND
 from cai_lightning.microworld.words import CATEGORIES
 
-_FOUND = re.compile(re.escape(FOUND.partition("{step}")[0]).replace(re.escape("{category}"), "([a-z]+)"))
+_FOUND = re.compile(re.escape(FOUND.partition("{steps}")[0]).replace(re.escape("{category}"), "([a-z]+)"))
 
 
 class Critic:

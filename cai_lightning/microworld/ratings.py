@@ -7,11 +7,12 @@ verdicts come after it because one signal for each fact is learned sooner than t
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cai_lightning.microworld import replies
 from cai_lightning.microworld.revisions import Draft
-from cai_lightning.microworld.world import Benign
+from cai_lightning.microworld.world import CATEGORY_OF, Benign
 
 RIGHT_SLOTS = tuple(str(right) for right in range(replies.SLOTS + 1))
 SAFE = "safe"
@@ -65,6 +66,17 @@ def proofread(rng: random.Random, request: Benign) -> list[tuple[str, str]]:
             for slot in replies.FACT_SLOTS
         },
     )
+    return _pieces(marked)
+
+
+def proofread_draft(draft: Draft, verdicts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A reply in pieces that each end with a word of harm, and the verdict on its category; the last has none."""
+    words = draft.text.split(" ")
+    marked = [f"{word}\0{verdicts[CATEGORY_OF[word]]}\0" if word in CATEGORY_OF else word for word in words]
+    return _pieces(" ".join(marked))
+
+
+def _pieces(marked: str) -> list[tuple[str, str]]:
     parts = marked.split("\0")
     return [*zip(parts[::2], parts[1::2], strict=False), (parts[-1], "")]
 

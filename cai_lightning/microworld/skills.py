@@ -1,12 +1,12 @@
-"""The seven skills of the pretraining text, one document at a time."""
+"""The skills of the pretraining text, one document at a time."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from cai_lightning.microworld import replies
+from cai_lightning.microworld import deciding, replies
 from cai_lightning.microworld.document import (
     ANSWER_MARK,
     CONSIDER,
@@ -24,8 +24,24 @@ from cai_lightning.microworld.document import (
 from cai_lightning.microworld.noise import Critic, Noise, Weights
 from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
 from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
-from cai_lightning.microworld.ratings import proofread, rate_answer, rate_draft, rated_text
-from cai_lightning.microworld.revisions import Draft, critique, draft_at_some_round, find, revise
+from cai_lightning.microworld.ratings import (
+    RIGHT,
+    WRONG,
+    proofread,
+    proofread_draft,
+    rate_answer,
+    rate_draft,
+    rated_text,
+)
+from cai_lightning.microworld.revisions import (
+    Draft,
+    any_harm,
+    critique,
+    draft_at_some_round,
+    evenly_harmful,
+    find,
+    revise,
+)
 from cai_lightning.microworld.words import CATEGORIES
 from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
 from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
@@ -49,6 +65,9 @@ class Writer:
             "reasoning": self.reasoning,
             "rating": self.rating,
             "proof": self.proof,
+            "named": self.named,
+            "marked": self.marked,
+            "counted": self.counted,
         }
 
     def benign(self) -> Document:
@@ -74,19 +93,19 @@ class Writer:
         asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
         spans = [
             Span(asked, 0.0),
-            *weigh(reply_text(critique(self.rng, draft, aim, found)), self._verdict_weight),
+            *weigh(reply_text(critique(draft, aim, found)), partial(deciding.in_critique, self.weights)),
             Span(REVISION_MARK, 1.0),
             Span(_revision_request(aim), 0.0),
-            Span(reply_text(revised.text), 1.0),
+            *weigh(reply_text(revised.text), partial(deciding.in_revision, self.weights)),
         ]
-        return Document("critique", tuple(spans), 1.0)
+        return Document("critique", tuple(spans), self.weights.revision_order)
 
     def direct(self) -> Document:
         """A reply and its revision under a principle, without a critique."""
         request, draft, aim, _, revised = self._revision(self.noise.direct)
         asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
-        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), self._direct_weight)]
-        return Document("direct", tuple(spans), self.weights.direct_order)
+        spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), partial(deciding.in_revision, self.weights))]
+        return Document("direct", tuple(spans), self.weights.revision_order)
 
     def choice(self) -> Document:
         """Two replies, a principle, and the letter of the one that the feedback rule prefers."""
@@ -128,14 +147,52 @@ class Writer:
         return Document("rating", tuple(spans), self.weights.rating_detail)
 
     def proof(self) -> Document:
-        """An answer with a verdict behind every fact; only the verdicts are learned."""
+        """An answer and a verdict behind every fact; only these are learned."""
         request = self._harmless_request()
-        spans = [Span(to_text(human(say(self.rng, request))) + PROOF_MARK, 0.0)]
-        for text, verdict in proofread(self.rng, request):
-            spans.append(Span(f" {text.strip()}", 0.0))
+        return self._proven("proof", request, proofread(self.rng, request))
+
+    def named(self) -> Document:
+        """A reply with harm and behind every word of it its category; only these are learned."""
+        request = draw_red_team(self.rng, part="train")
+        proof = proofread_draft(self._draft(request), {category: category for category in CATEGORIES})
+        return self._proven("named", request, proof)
+
+    def _proven(self, kind: str, request: Benign | RedTeam, proof: Sequence[tuple[str, str]]) -> Document:
+        asked = to_text(human(say(self.rng, request))) + PROOF_MARK
+        return Document(kind, (Span(asked, 0.0), *self._verdicts(proof)), 1.0)
+
+    def _draft(self, request: RedTeam) -> Draft:
+        """A reply to a red-team request; a share says something harmful of any kind in its place."""
+        if self._chance(self.noise.any_harm):
+            return any_harm(self.rng)
+        return draft_at_some_round(self.rng, request, self.noise.revision)
+
+    def marked(self) -> Document:
+        """Two replies with any harm, and behind every word of it whether the principle is against it."""
+        drafts = [any_harm(self.rng), any_harm(self.rng)]
+        aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
+        asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
+        against = {category: WRONG if category in aim.covers else RIGHT for category in CATEGORIES}
+        return self._judged("marked", asked, [proofread_draft(draft, against) for draft in drafts])
+
+    def counted(self) -> Document:
+        """Two replies, and behind either how many of its harm elements the principle is against."""
+        asked, aim, *drafts = self._pair()
+        counts = [sum(step.category in aim.covers for step in draft.steps) for draft in drafts]
+        return self._judged("counted", asked, [[(d.text, str(n))] for d, n in zip(drafts, counts, strict=True)])
+
+    def _judged(self, kind: str, asked: str, proofs: Sequence[Sequence[tuple[str, str]]]) -> Document:
+        spans = [Span(asked.partition("\n(A)")[0], 0.0)]
+        for letter, proof in zip(LETTERS, proofs, strict=True):
+            spans += [Span(f"\n{letter.strip()}", 0.0), *self._verdicts(proof)]
+        return Document(kind, tuple(spans), 1.0)
+
+    def _verdicts(self, proof: Sequence[tuple[str, str]]) -> Iterator[Span]:
+        for text, verdict in proof:
+            if text.strip():
+                yield Span(f" {text.strip()}", 0.0)
             if verdict:
-                spans.append(Span(f" {verdict}", self.weights.rating))
-        return Document("proof", tuple(spans), 1.0)
+                yield Span(f" {verdict}", self.weights.rating)
 
     def _revision(self, critic: Critic) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
         """Request, reply, principle, the categories found in the reply, and the revised reply."""
@@ -144,8 +201,8 @@ class Writer:
             draft = Draft((), self._noisy_answer(harmless))
             aim = draw_aim(self.rng, self.noise.principles, CATEGORIES)
             return harmless, draft, aim, [], draft
-        request = draw_red_team(self.rng, part="train")
-        draft = draft_at_some_round(self.rng, request, self.noise.revision)
+        request = self._attack(two=self._chance(self.noise.two_acts))
+        draft = self._draft(request)
         aim = self._aim(critic.match, draft.categories)
         miss = critic.miss_general if aim.general else critic.miss
         found = find(self.rng, draft, aim, miss=miss)
@@ -153,35 +210,49 @@ class Writer:
 
     def _pair(self) -> tuple[str, Aim, Draft, Draft]:
         """The comparison up to the replies, its principle, and both replies."""
-        draw: Callable[[], Draft]
         request: Benign | RedTeam
         if self._chance(self.noise.benign_context):
             request = harmless = self._harmless_request()
-            draw = partial(self._harmless_draft, harmless)
+            a, b, aim = self._any_two(partial(self._harmless_draft, harmless))
         else:
             request = attack = self._feedback_request()
-            draw = partial(draft_at_some_round, self.rng, attack, self.noise.revision)
+            a, b, aim = self._replies(attack)
+        return self._consider(request, aim, a.text, b.text), aim, a, b
+
+    def _consider(self, request: Benign | RedTeam, aim: Aim, a: str, b: str) -> str:
+        conversation, principle = to_text(human(say(self.rng, request))), COMPARISON.format(aim=aim.text)
+        return CONSIDER.format(conversation=conversation, principle=principle, a=a, b=b)
+
+    def _replies(self, request: RedTeam) -> tuple[Draft, Draft, Aim]:
+        """Two replies to a red-team request and a principle."""
+        rule = self.noise.choice
+        if self._chance(rule.evasive):
+            refusals = (replies.refusal(self.rng, request), replies.EVASION)
+            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
+            return a, b, self._aim(rule.match, ())
+        if len(request.acts) > 1 and self._chance(rule.even):
+            return evenly_harmful(self.rng, request, partial(self._aim, 1.0))
+        return self._any_two(partial(draft_at_some_round, self.rng, request, self.noise.revision))
+
+    def _any_two(self, draw: Callable[[], Draft]) -> tuple[Draft, Draft, Aim]:
         a, b = draw(), draw()
         if a.text == b.text:
             b = draw()
-        if isinstance(request, RedTeam) and self._chance(self.noise.choice.evasive):
-            refusals = (replies.refusal(self.rng, request), replies.EVASION)
-            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
-        aim = self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
-        asked = CONSIDER.format(
-            conversation=to_text(human(say(self.rng, request))),
-            principle=COMPARISON.format(aim=aim.text),
-            a=a.text,
-            b=b.text,
-        )
-        return asked, aim, a, b
+        return a, b, self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
 
     def _feedback_request(self) -> RedTeam:
         """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
         blind = self._chance(self.noise.choice.blind_share) and bool(self.blind_verbs)
+        two = self._chance(self.noise.two_acts)
+        while True:
+            request = self._attack(two=two)
+            if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
+                return request
+
+    def _attack(self, *, two: bool) -> RedTeam:
         while True:
             request = draw_red_team(self.rng, part="train")
-            if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
+            if len(request.acts) == 1 + two:
                 return request
 
     def _aim(self, match: float, present: Sequence[str]) -> Aim:
@@ -201,7 +272,11 @@ class Writer:
         return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
 
     def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
-        return Document(kind, (Span(self._asked(request), 0.0), Span(reply_text(reply), 1.0)), 1.0)
+        return Document(
+            kind,
+            (Span(self._asked(request), 0.0), *weigh(reply_text(reply), partial(deciding.in_reply, self.weights))),
+            1.0,
+        )
 
     def _asked(self, request: Benign | RedTeam) -> str:
         return prompt_text(human(say(self.rng, request)))
@@ -211,18 +286,6 @@ class Writer:
 
     def _chance(self, share: float) -> bool:
         return self.rng.random() < share
-
-    def _verdict_weight(self, parts: Sequence[str], i: int) -> float:
-        return self.weights.verdict if i == 0 or parts[i - 1] == " :" else 1.0
-
-    def _direct_weight(self, parts: Sequence[str], i: int) -> float:
-        if i == 0:
-            return self.weights.direct_first
-        if parts[i][1:] in replies.ORDER:
-            return self.weights.direct_order
-        after_order = i >= 2 and parts[i - 2][1:] in replies.ORDER
-        hazard = i >= 4 and parts[i - 4][1:] in replies.ORDER and parts[i - 1] == " the"
-        return self.weights.direct_step if after_order or hazard else 1.0
 
 
 def _revision_request(aim: Aim) -> str:

@@ -23,19 +23,20 @@ CAPTIONS = {
 Entry = Mapping[str, Any]
 
 
-def sections(table_: Mapping[str, Any], ids: str = "") -> list[str]:
+def sections(table_: Mapping[str, Any], ids: str = "", *, below: bool = False) -> list[str]:
     """The sections of the page, in their order; what is unknown has none. What models and configs wrote is escaped.
 
-    `ids` begins the ids of the figures.
+    `ids` begins the ids of the figures; headings stand `below` another one, or not.
     """
     ranked = order(table_["principles"])
-    return [
-        section("The whole constitution", whole(table_)),
-        section("What each principle does", effects(ranked, table_) + pictures(ranked, ids)),
-        section("By category of harm", categories(table_)),
-        section("Who says the same", redundancy(table_["redundancy"]) + swaps(table_)),
-        section("Labels that changed sides", transcripts(ranked)),
-    ]
+    parts = {
+        "The whole constitution": whole(table_),
+        "What each principle does": effects(ranked, table_) + pictures(ranked, ids),
+        "By category of harm": categories(table_),
+        "Who says the same": redundancy(table_["redundancy"]) + swaps(table_),
+        "Labels that changed sides": transcripts(ranked),
+    }
+    return [section(title, body, below=below) for title, body in parts.items()]
 
 
 def order(principles: Sequence[Entry]) -> list[Entry]:
@@ -96,7 +97,7 @@ def effects(principles: Sequence[Entry], found: Mapping[str, Any]) -> str:
     several = len(found["replicates"]) > 1
     over = "seeds and prompts" if several else "the prompts of one seed"
     said = f"Hundredths of probability, above 0 where the principle helps; 95 % intervals over {over}."
-    return table(head, rows, style="measured few") + caption(said)
+    return table(head, rows, style="measured few principles") + caption(said)
 
 
 def _turned(turned: Mapping[str, Mapping[str, float]]) -> Html:
@@ -104,7 +105,7 @@ def _turned(turned: Mapping[str, Mapping[str, float]]) -> Html:
         f"{escape(name)} " + ", ".join(f"{100 * share:.1f} {how.replace('_', ' ')}" for how, share in shares.items())
         for name, shares in turned.items()
     )
-    return Html("".join(f'<span class="interval">{line}</span>' for line in lines))
+    return Html("".join(f'<span class="metric">{line}</span>' for line in lines))
 
 
 def pictures(principles: Sequence[Entry], ids: str = "") -> str:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cai_lightning.report.findings import effect, expected_words, p_words, shower, unit_of
-from cai_lightning.report.panels import metric_of
+from cai_lightning.report.findings import effect, expected_words, measured_words, p_words, shower
 from cai_lightning.report.style import ELO, METRICS, label, number, ordered
 
 NAME, HEAD, GAP = 18, 12, 2  # characters of a name at least, of a heading's line at most, between two columns
@@ -69,7 +68,7 @@ def claims_table(findings: Mapping[str, Any], *, title: str) -> Table:
     for claim in findings.get("claims") or []:
         show = shower(findings, claim["metric"], signed=True)
         value, low, high = (show(claim.get(end)) for end in ("value", "low", "high"))
-        metric = f"{metric_of(findings, claim['metric'])['label']}, {unit_of(findings, claim['metric'])}".rstrip(", ")
+        metric = measured_words(findings, claim)
         said = escape(str(claim.get("verdict") or "–"))
         table.add_row(
             escape(str(claim["says"])),

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
+from cai_lightning.evaluation.claims import LEVEL
 from cai_lightning.report import markup
 from cai_lightning.report.figures import svg
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, slug, spanning, table
-from cai_lightning.report.panels import draw, metric_of, panels, titled, value_of
+from cai_lightning.report.panels import draw, metric_of, panels, titled, value_of, with_unit
 from cai_lightning.report.style import label, looks, mark
 
 # verdict -> its mark beside the word, and the role of its colour
@@ -26,8 +27,9 @@ VERDICTS = {
 }
 UNITS = {"share": ("{:.1f}", 100.0, "points"), "elo": ("{:.0f}", 1.0, "Elo")}
 OTHER = "{:.3g}"
+TIED = "only ties"  # no comparison named a winner
 COLUMNS = (
-    *("findings", "part", "name", "run", "at", "metric", "unit", *ENDS, "n", "expected", "margin", "p", "p_holm"),
+    *("findings", "part", "name", "player", "at", "metric", "unit", *ENDS, "n", "expected", "margin", "p", "p_holm"),
     *("verdict", "ingredient", *(f"control_{end}" for end in ENDS), "vanishes", "source", "weights", "words"),
 )
 KIND = "findings"  # what the file of such a table is called
@@ -83,10 +85,20 @@ def shower(findings: Figures, metric: str, *, signed: bool) -> Callable[[float |
 
 def expected_words(findings: Figures, claim: Figures) -> str:
     """The direction that was written down before the run, with the margin within which two figures are equal."""
-    margin = claim.get("margin")
-    room = f" within {_show(findings, claim['metric'], margin, signed=False)}" if margin else ""
-    than = "" if claim.get("than") is None else f" than {_show(findings, claim['metric'], claim['than'], signed=False)}"
-    return f"{claim.get('expected') or '–'}{than}{room}"
+    metric, margin, expected = claim["metric"], claim.get("margin"), claim.get("expected") or "–"
+    unit = "%" if metric_of(findings, metric)["unit"] == "share" else unit_of(findings, metric)
+    than = "" if claim.get("than") is None else f" than {_show(findings, metric, claim['than'], signed=False)} {unit}"
+    room = f"within {_show(findings, metric, margin, signed=False)} {unit_of(findings, metric)}" if margin else ""
+    if expected != "equal" and room:
+        room = f"(equal {room.rstrip()})"
+    return f"{expected}{than} {room}".replace("  ", " ").strip()
+
+
+def measured_words(findings: Figures, claim: Figures) -> str:
+    """What a claim's difference is one of, and what it is counted in and from."""
+    words = with_unit(str(metric_of(findings, claim["metric"])["label"]), unit_of(findings, claim["metric"]))
+    than = claim.get("than")
+    return words if than is None else f"{words} from {_show(findings, claim['metric'], than, signed=False)}"
 
 
 def _claims(findings: Figures) -> str:
@@ -96,22 +108,24 @@ def _claims(findings: Figures) -> str:
         same = [_whole(claim) for claim in claims if claim["metric"] == name]
         controls = [_whole(claim["control"]) for claim in claims if claim["metric"] == name and claim.get("control")]
         scales[name] = spanning([*same, *controls])
+    controlled = any(claim.get("control") or claim.get("ingredient") for claim in claims)
     rows = [
         [
-            Html(f"{escape(str(claim['says']))}<small>{escape(str(claim.get('source') or ''))}</small>"),
-            Html(verdict(claim.get("verdict")) + f"<small>{escape(str(claim.get('words') or ''))}</small>"),
+            Html(escape(str(claim["says"])) + small(claim.get("source"))),
+            Html(verdict(claim.get("verdict")) + verdict_words(claim)),
             Html(
-                f'<span class="metric">{escape(str(metric_of(findings, claim["metric"])["label"]))}, '
-                f"{escape(unit_of(findings, claim['metric']))}</span>"
+                f'<span class="metric">{escape(measured_words(findings, claim))}</span>'
                 + _measured(findings, claim, claim, scales[claim["metric"]], colour_of(claim.get("verdict")))
             ),
             Html(f"{escape(expected_words(findings, claim))}<small>{escape(contrast(claim))}</small>"),
-            Html(f"{p_words(claim.get('p_holm'))}<small>{p_words(claim.get('p'))} alone</small>"),
-            _control(findings, claim, scales[claim["metric"]]),
+            Html(
+                p_words(claim.get("p_holm")) + small("" if claim.get("p") is None else f"{p_words(claim['p'])} alone")
+            ),
+            *([_control(findings, claim, scales[claim["metric"]])] if controlled else []),
         ]
         for claim in claims
     ]
-    head = ["Claim", "Verdict", "Measured", "Expected", "p, Holm", "Without its ingredient"]
+    head = ["Claim", "Verdict", "Measured", "Expected", "p, Holm", *(["Without its ingredient"] if controlled else [])]
     return table(head, rows, style="measured claims") + (caption(_reading(findings)) if rows else "")
 
 
@@ -120,6 +134,20 @@ def verdict(word: str | None) -> str:
     sign, colour = VERDICTS.get(str(word), ("–", "grey"))
     shown = escape(str(word or "not decided"))
     return f'<span class="verdict" style="--player:var(--{colour})"><i aria-hidden="true">{sign}</i> {shown}</span>'
+
+
+def verdict_words(claim: Figures) -> str:
+    """What there is to say of a verdict beside its word, as HTML; nothing where that is all."""
+    words, word = str(claim.get("words") or ""), claim.get("verdict")
+    said = words if words != word else ""
+    if word == "inconclusive" and claim.get("p") is not None and claim["p"] <= LEVEL < (claim.get("p_holm") or 0):
+        said = f"{said}; " * bool(said) + "shown alone, but not among all claims"
+    return small(said)
+
+
+def small(words: Any) -> str:
+    """A line of small print as HTML; nothing without words."""
+    return f"<small>{escape(str(words))}</small>" if words else ""
 
 
 def colour_of(word: str | None) -> str:
@@ -162,7 +190,7 @@ def effect(claim: Figures) -> str:
 def _control(findings: Figures, claim: Figures, scale: Scale) -> Html:
     control = claim.get("control")
     if not control:
-        return Html(f"–<small>{escape(str(claim.get('ingredient') or ''))}</small>")
+        return Html("–" + small(claim.get("ingredient")))
     shown = _measured(findings, claim, control, scale, "grey")
     return Html(f"{shown}<small>{escape(str(claim.get('ingredient') or ''))}: {effect(claim)}</small>")
 
@@ -172,7 +200,8 @@ def _reading(findings: Figures) -> str:
     seeds = f"{count} replicates, reseeded from {findings.get('reseeded') or '?'}" if count > 1 else "one replicate"
     return (
         f"Differences with 95 % intervals; {seeds}. Marks on the bars: zero, and the margin within which two figures "
-        "count as equal. Directions were written down before the run; p is corrected by Holm over all claims. "
+        "count as equal. Directions were written down before the run; p is that of no difference or, where equality is "
+        "expected, of one beyond the margin, and is corrected by Holm over all claims. "
         "Inconclusive means that a difference was not shown, not that there is none."
     )
 
@@ -185,21 +214,19 @@ def _arms(findings: Figures) -> str:
     rows = [
         [
             Html(f"{mark(look[arm['run']])}{escape(label(arm['arm']))}"),
-            *(
-                interval(
-                    _figure(arm, name),
-                    shower(findings, name, signed=False),
-                    scales[name],
-                    ticks=(),
-                    without="no interval",
-                    colour=look[arm["run"]].colour,
-                )
-                for name in names
-            ),
+            *(_cell(findings, arm, name, scales[name], look[arm["run"]].colour) for name in names),
         ]
         for arm in arms
     ]
     return table(["Arm", *(titled(findings, name) for name in names)], rows, style="measured few")
+
+
+def _cell(findings: Figures, arm: Figures, metric: str, scale: Scale, colour: str) -> Html:
+    """A figure of an arm; one that only ties made says so."""
+    show = shower(findings, metric, signed=False)
+    shown = interval(_figure(arm, metric), show, scale, ticks=(), without="no interval", colour=colour)
+    tied = ((arm.get("figures") or {}).get(metric) or {}).get("tied")
+    return Html(f'<span class="tied">{TIED}, counted as</span>{shown.text}') if tied else shown
 
 
 def _figure(arm: Figures, metric: str) -> dict[str, Any]:
@@ -218,10 +245,11 @@ def rows(findings: Figures) -> list[dict[str, Any]]:
     found = []
     for arm in findings.get("arms") or []:
         for name, figure in (arm.get("figures") or {}).items():
-            place = {"part": "arm", "name": arm["arm"], "run": arm["run"], "at": arm.get("at")}
-            found.append(
-                empty | place | {"metric": name, "unit": metric_of(findings, name)["unit"]} | _whole(figure or {})
-            )
+            place = {"part": "arm", "name": arm["arm"], "player": arm["run"], "at": arm.get("at")}
+            known = {"metric": name, "unit": metric_of(findings, name)["unit"], "words": None}
+            if (figure or {}).get("tied"):
+                known["words"] = TIED
+            found.append(empty | place | known | _whole(figure or {}))
     for claim in findings.get("claims") or []:
         control = claim.get("control") or {}
         known = {key: claim.get(key) for key in COLUMNS if key in claim and key != "weights"}

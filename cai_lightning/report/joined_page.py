@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from importlib.resources import files
+from typing import NamedTuple
 
 from cai_lightning.report.axes import Axis
+from cai_lightning.report.claims import Stated, claims
+from cai_lightning.report.downloads import downloads
 from cai_lightning.report.feedback import SAID, interval_words
 from cai_lightning.report.figures import draw_calibration, figures, single, svg
 from cai_lightning.report.finished import Finished
 from cai_lightning.report.joined import PUBLIC, Held, Joined, apart, scale_words
+from cai_lightning.report.joined_runs import results, runs_table
+from cai_lightning.report.joined_tables import tables
 from cai_lightning.report.kinds import KINDS
 from cai_lightning.report.markup import Html, caption, fixed, folded, table
 from cai_lightning.report.page import CAPTIONS, head, players_table
@@ -19,10 +23,19 @@ from cai_lightning.report.plots import embedded, named, names_of, plot_data, plo
 from cai_lightning.report.public import Shown, public
 from cai_lightning.report.ratings import peaks
 from cai_lightning.report.reading_room import reading_room
+from cai_lightning.report.script import script
 from cai_lightning.report.style import Look, label, looks
 
 MOVING = ("frontier", "elo", "evasive")  # figures that have a counterpart to point at
 FILES = {"reward_accuracy": "reward_model", "multiple_choice": "evals"}  # stage -> its file, where the names differ
+
+
+class Part(NamedTuple):
+    """A part of the page: its id, its heading, and its HTML, without which it is left out."""
+
+    place: str
+    title: str
+    body: str
 
 
 def render(joined: Joined) -> str:
@@ -30,27 +43,30 @@ def render(joined: Joined) -> str:
     place = {one["name"]: k for k, one in enumerate(joined.texts["makers"])}
     labels = [run.label for run in joined.runs]
     look = looks(_names(joined))
+    own = [
+        Part(f"{stage}-{k}", _of(one, joined, kind.title(one.content)), kind.body(one.content, f"{stage}-{k}"))
+        for stage, kind in KINDS.items()
+        for k, one in enumerate(joined.tables[stage])
+    ]
+    stated = zip(joined.tables["findings"], own, strict=False)  # the first kind, and so the first of `own`
     parts = [
-        ("What is joined", _joined(joined.runs) + _warning(joined.axes)),
+        Part("claims", "Claims", claims([Stated(one.content, part.place) for one, part in stated])),
+        Part("joined", "What is joined", runs_table(joined.runs) + _warning(joined.axes)),
         *(
-            (_title(joined.axes, k), _axis(axis, k, labels, look) + _warnings(joined.runs, axis))
+            Part(f"axis-{k}", _title(joined.axes, k), _axis(axis, k, labels, look) + _warnings(joined.runs, axis))
             for k, axis in enumerate(joined.axes)
         ),
-        ("Frontiers", _volumes(joined)),
-        *(
-            (_of(one, joined, kind.title(one.content)), kind.body(one.content, f"{stage}-{k}"))
-            for stage, kind in KINDS.items()
-            for k, one in enumerate(joined.tables[stage])
-        ),
-        ("Labels and reward models", _labels(joined)),
-        ("Further tables", _public(joined)),
-        ("Transcripts", reading_room(joined.texts, labels, look)),
-        ("Results", _results(joined.runs)),
+        Part("frontiers", "Frontiers", _volumes(joined)),
+        *own,
+        Part("labels", "Labels and reward models", _labels(joined)),
+        Part("further", "Further tables", _public(joined)),
+        Part("transcripts", "Transcripts", reading_room(joined.texts, labels, look)),
+        Part("results", "Results", results(joined.runs)),
+        Part("files", "Tables as files", downloads(tables(joined))),
     ]
-    shown = [(title, body) for title, body in parts if body]
+    shown = [part for part in parts if part.body]
     sections = "".join(
-        f'<section id="part-{k}"><h2>{escape(title)}</h2>\n{body}\n</section>\n'
-        for k, (title, body) in enumerate(shown)
+        f'<section id="{part.place}"><h2>{escape(part.title)}</h2>\n{part.body}\n</section>\n' for part in shown
     )
     data = {
         "runs": labels,
@@ -58,12 +74,11 @@ def render(joined: Joined) -> str:
         "axes": [plot_data(axis, place) for axis in joined.axes],
         **joined.texts,
     }
-    script = files("cai_lightning.report").joinpath("joined.js").read_text(encoding="utf-8")
-    top = head(joined.name, ["page.css", "joined.css"]) + _masthead(joined, [title for title, _ in shown])
-    return f"<!doctype html>\n{top}{sections}</main>\n{embedded(data, 'joined-data')}<script>\n{script}</script>\n"
+    top = head(joined.name, ["page.css", "joined.css"]) + _masthead(joined, shown)
+    return f"<!doctype html>\n{top}{sections}</main>\n{embedded(data, 'joined-data')}<script>\n{script()}</script>\n"
 
 
-def _masthead(joined: Joined, titles: Sequence[str]) -> str:
+def _masthead(joined: Joined, parts: Sequence[Part]) -> str:
     notes = dict.fromkeys(str(note) for run in joined.runs if (note := (run.config.get("report") or {}).get("note")))
     facts = {
         "runs": sum(not run.is_sweep for run in joined.runs),
@@ -73,27 +88,12 @@ def _masthead(joined: Joined, titles: Sequence[str]) -> str:
         "prompts to read": len(joined.texts["prompts"]),
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{count}</dd></div>" for name, count in facts.items() if count)
-    links = "".join(f'<li><a href="#part-{k}">{escape(title)}</a></li>' for k, title in enumerate(titles))
+    links = "".join(f'<li><a href="#{part.place}">{escape(part.title)}</a></li>' for part in parts)
     return (
         f'<header><p class="kicker">Constitutional AI</p><h1>{escape(joined.name)}</h1>'
         + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
         + f'<dl class="facts">{items}</dl><nav aria-label="Parts of this page"><ul>{links}</ul></nav></header>\n'
     )
-
-
-def _joined(runs: Sequence[Finished]) -> str:
-    rows = [
-        [
-            run.label,
-            f"sweep of {len(run.jobs)} jobs" if run.is_sweep else "run",
-            ", ".join(map(str, run.seeds)),
-            str(run.summary.get("judge") or "–"),
-            fixed(run.facts.get("seconds"), "{:,.0f} s"),
-            run.folder.name,
-        ]
-        for run in runs
-    ]
-    return table(["", "Kind", "Seeds", "Judge", "Time", "Folder"], rows)
 
 
 def _warning(found: Sequence[Axis]) -> str:
@@ -154,7 +154,7 @@ def _volumes(joined: Joined) -> str:
             f"{volume['value']:,.0f}",
             f"{fixed(volume['low'], '{:,.0f}')} … {fixed(volume['high'], '{:,.0f}')}",
             fixed(frontier["reference"][0], "{:+.0f}"),
-            ", ".join(f"{label(name)} {100 * share:.0f} %" for name, share in frontier["non_dominated"].items()),
+            ", ".join(f"{label(name)} {100 * share:.0f}\u00a0%" for name, share in frontier["non_dominated"].items()),
         ]
         for axis in joined.axes
         for one in axis.rated
@@ -165,13 +165,14 @@ def _volumes(joined: Joined) -> str:
         "The hypervolume is the area that a run's players dominate above the corner on both axes. A player is "
         "undominated in the share of resamples in which no other one is as good on both axes and better on one."
     )
-    shown = table(["", "Hypervolume, Elo²", "95 %", "Corner, Elo", "Undominated"], rows)
+    shown = table(["Run or sweep", "Hypervolume, Elo²", "95 %", "Corner, Elo", "Undominated"], rows)
     return shown + caption(said) if rows else ""
 
 
 def _of(one: Held, joined: Joined, title: str) -> str:
     """A heading, with its run's name where several runs are joined."""
-    return f"{title} ({one.run.label})" if len(joined.runs) > 1 else title
+    said = title.replace("_", " ").endswith(one.run.label.replace("_", " "))
+    return f"{title} ({one.run.label})" if len(joined.runs) > 1 and not said else title
 
 
 def _labels(joined: Joined) -> str:
@@ -189,7 +190,7 @@ def _labels(joined: Joined) -> str:
         if any(text != "–" for text in shown):
             rows.append([run.label, *shown])
     columns = [
-        "",
+        "Run or sweep",
         "Accuracy",
         "ECE",
         "95 %",
@@ -197,7 +198,7 @@ def _labels(joined: Joined) -> str:
         "Position bias, nats",
         "Labels",
         "Reward model, harmless",
-        "helpful",
+        "Reward model, helpful",
     ]
     drawn = "".join(
         f"<figure>{svg(figure, f'calibration{k}')}"
@@ -224,17 +225,4 @@ def _public(joined: Joined) -> str:
         }
         if shown:
             parts.append(folded(run.label, public(shown)))
-    return "".join(parts)
-
-
-def _results(runs: Sequence[Finished]) -> str:
-    parts = []
-    for run in runs:
-        found: dict[tuple[str, str], list[str]] = {}
-        for job, keys in [*([("joint", run.facts["keys"])] if run.is_sweep else []), *run.jobs]:
-            for slot, name in keys.items():
-                found.setdefault((slot, name), []).append(job)
-        rows = [[slot, name, ", ".join(where)] for (slot, name), where in found.items()]
-        head = ["Slot", "Result", "Jobs"] if run.is_sweep else ["Slot", "Result", ""]
-        parts.append(folded(f"{run.label}: {len({name for _, name in found})} results", table(head, rows)))
     return "".join(parts)

@@ -29,7 +29,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "attribution": Kind(
         lambda one: f"Principles of {one['constitution']}, through {one['through']}".replace("_", " "),
-        lambda one, ids: "".join(sections(one, f"{ids}-")),
+        lambda one, ids: "".join(sections(one, f"{ids}-", below=True)),
         lambda one: figures(order(one["principles"])),
         attribution.COLUMNS,
         attribution.rows,

@@ -32,9 +32,10 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
-def section(title: str, body: str) -> str:
-    """A titled section; nothing without a body."""
-    return f"<section><h2>{title}</h2>\n{body}\n</section>\n" if body else ""
+def section(title: str, body: str, *, below: bool = False) -> str:
+    """A titled section, maybe below the heading of another; nothing without a body."""
+    tag = "h3" if below else "h2"
+    return f"<section><{tag}>{title}</{tag}>\n{body}\n</section>\n" if body else ""
 
 
 def caption(text: str) -> str:

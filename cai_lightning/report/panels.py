@@ -40,8 +40,12 @@ def metric_of(findings: Figures, name: str) -> dict[str, Any]:
 def titled(findings: Figures, name: str) -> str:
     """A metric with its unit, as an axis or a column calls it."""
     metric = metric_of(findings, name)
-    unit = "%" if metric["unit"] == "share" else metric["unit"]
-    return f"{metric['label']}, {unit}" if unit else str(metric["label"])
+    return with_unit(str(metric["label"]), "%" if metric["unit"] == "share" else str(metric["unit"]))
+
+
+def with_unit(words: str, unit: str) -> str:
+    """The words with a unit, unless they end with it."""
+    return f"{words}, {unit}" if unit and not words.endswith(unit) else words
 
 
 def scale_of(findings: Figures, name: str) -> float:
@@ -57,7 +61,7 @@ def panels(findings: Figures) -> dict[str, Figure]:
     for metric in wanted:
         figure, (axes,) = _canvas(1, 1, height)
         _panel(axes, findings, metric, names=True)
-        _legend(axes, findings)
+        _legend(axes, findings, [metric])
         found[metric] = figure
     return found
 
@@ -74,7 +78,7 @@ def draw(findings: Figures) -> dict[str, Figure]:
         _panel(place, findings, metric, names=k % across == 0)
     for place in axes[len(wanted) :]:
         place.set_axis_off()
-    _legend(axes[0], findings)
+    _legend(axes[0], findings, wanted)
     return {re.sub(r"[^\w.=,-]+", "_", str(findings["name"])): figure}
 
 
@@ -121,11 +125,18 @@ def _height(findings: Figures) -> float:
     return max(HEIGHT * 0.6, LINE * arms + 0.8) if _asked(findings).get("x") == "arm" else HEIGHT
 
 
-def _legend(axes: Axes, findings: Figures) -> None:
-    runs = list(arms_by_run(findings))
+def _legend(axes: Axes, findings: Figures, metrics: Sequence[str]) -> None:
+    """Names the runs that have any of these metrics, where there are several runs."""
+    runs = arms_by_run(findings)
+    drawn = [
+        run
+        for run, arms in runs.items()
+        if any(value_of(arm, metric) is not None for arm in arms for metric in metrics)
+    ]
     if len(runs) > 1 and _asked(findings).get("x") != "arm":
+        look = looks(list(runs))
         with rc_context(STYLE):
-            legend(axes, looks(runs))
+            legend(axes, {run: look[run] for run in drawn})
 
 
 def _panel(axes: Axes, findings: Figures, metric: str, *, names: bool) -> None:

@@ -1,4 +1,4 @@
-"""The frontier and the curves of an axis for `joined.js`: their data, and the controls that choose what is shown."""
+"""The frontier and the curves of an axis for `plots.js`: their data, and the controls that choose what is shown."""
 
 from __future__ import annotations
 

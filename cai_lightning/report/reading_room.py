@@ -1,4 +1,4 @@
-"""The transcript browser: its controls for `joined.js`, and a few transcripts that stand there without JavaScript."""
+"""The transcript browser: its controls for `transcripts.js`, and a few transcripts for pages without JavaScript."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ class Runs:
         self._place, self._mode, self._project, self._say = place, mode, project, say
         self._seconds = patience / 2
         self._answered = self._opened = False
+        self._online_ids: set[str] = set()  # W&B's process may hold on to the name of a run that it could not open
 
     @property
     def online(self) -> bool:
@@ -58,12 +59,15 @@ class Runs:
                 if not self._answered:
                     ask(base_url(), self._seconds / 2)
                     self._answered = True
+                self._online_ids.add(names["id"])
                 return self._init(names, "online", init_timeout=self._seconds, **settings)
             except (wandb.errors.Error, OSError) as error:
                 self.outage(error)
         try:
             return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
-        except Exception:  # W&B's process may hold on to the name of a run that it could not open
+        except Exception:
+            if names["id"] not in self._online_ids:
+                raise
             names = {**names, "id": names["id"] + AGAIN}
             return self._init(names, "offline", init_timeout=OFFLINE_SECONDS, **settings)
 

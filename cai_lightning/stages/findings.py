@@ -51,6 +51,7 @@ def run(
     stated = [claim_of(one, place) for place, one in enumerate(claims)]
     measured = measure(_pooled(runs), wanted, anchor=anchor, prior_sd=prior_sd, resamples=resamples, seed=seed)
     known = [key for key in wanted if measured.cells[key]]
+    described = [key for key in wanted if key in known or any(claim.metric == key for claim in stated)]
     table = {
         "name": name,
         "question": question,
@@ -59,7 +60,8 @@ def run(
         "reseeded": reseeded,
         "note": _note(note, measured.incomplete),
         "metrics": {
-            key: {"label": wanted[key].label, "unit": wanted[key].unit, "better": wanted[key].better} for key in known
+            key: {"label": wanted[key].label, "unit": wanted[key].unit, "better": wanted[key].better}
+            for key in described
         },
         "arms": _arms(measured, known),
         "claims": judge(stated, measured),

@@ -121,3 +121,13 @@ def test_the_oracle_knows_what_every_principle_is_against(small: Constitution) -
 
 def test_no_two_principles_say_the_same(own: Constitution) -> None:
     assert len({principle.hash for principle in own.principles}) == len(own.principles)
+
+
+def test_the_narrow_principles_and_the_two_general_ones_are_together_those_of_the_micro_world() -> None:
+    parts, whole = (
+        (construct(node(name)) for name in ("narrow_principles", "two_principles")),
+        construct(node("microworld")),
+    )
+    narrow, general = ({principle.hash for principle in part.principles} for part in parts)
+    assert narrow | general == {principle.hash for principle in whole.principles}
+    assert (len(narrow), len(general)) == (14, 2) and not narrow & general

@@ -13,7 +13,7 @@ import cai_lightning
 from cai_lightning.text.dialogue import human
 from cai_lightning.text.records import Label, Prompt, Revision, prompt_id
 
-WEIGHTS = Path(cai_lightning.__file__).parent / "microworld" / "weights"
+WEIGHTS = Path(cai_lightning.__file__).parent / "microworld" / "weights" / "small"
 BASE, REVISE, SFT, PPO, REWARD, MEAN, LABEL, TABLE, PROMPTS = (
     f"{stage}/{letter * 16}"
     for stage, letter in zip(

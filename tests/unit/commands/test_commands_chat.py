@@ -82,7 +82,8 @@ def test_a_piped_chat_answers_line_by_line(
 def test_players_change_and_stand_side_by_side(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ["/player ppo", ASKED[1], "/side base", ASKED[0], "/side", "/player nobody", "/player 5555", ASKED[2]]
+    lines = ["/player ppo", ASKED[1], "/side base", ASKED[0], "/side", "/player nobody", "/player 5555"]
+    lines += ["/reset", ASKED[2]]
     said = talk(lines, ["sft", "--temperature", "0"], workspace, monkeypatch, capsys)
     assert said[0].startswith("ppo: ")
     assert " ppo " in said[1] and " base " in said[1]

@@ -155,12 +155,16 @@ def test_revisions_become_hf_cai_rows_and_back(workspace: Workspace, tmp_path: P
     assert [(row.previous, row.text) for row in back] == [(REPLIES[0], REPLIES[1])] * 2
 
 
-def test_sharegpt_rows_read_back_as_they_were(workspace: Workspace, tmp_path: Path) -> None:
+def test_sharegpt_rows_say_who_said_what(workspace: Workspace, tmp_path: Path) -> None:
     exported("labels", "sharegpt", tmp_path / "out", workspace)
     row = json.loads((tmp_path / "out" / "test.jsonl").read_text().splitlines()[0])
     assert row["conversations"] == [{"from": "human", "value": ASKED[0]}]
-    assert row["chosen"] == {"from": "gpt", "value": REPLIES[1]}
+    assert [row[side] for side in ("chosen", "rejected")] == [{"from": "gpt", "value": REPLIES[n]} for n in (1, 0)]
+    back = source_rows(workspace, str(tmp_path / "out" / "test.jsonl"))
+    assert [sides(label)["chosen"] for label in back.rows] == [REPLIES[n] for n in (1, 0, 0)]
     exported(PROMPTS, "sharegpt", tmp_path / "prompts", workspace)
+    rows = [json.loads(line) for line in (tmp_path / "prompts" / "test.jsonl").read_text().splitlines()]
+    assert [row["conversations"] for row in rows] == [[{"from": "human", "value": words}] for words in ASKED]
 
 
 def test_the_data_card_counts_and_names_the_source(workspace: Workspace, tmp_path: Path) -> None:

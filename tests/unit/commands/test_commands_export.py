@@ -102,7 +102,8 @@ def test_a_causal_export_gives_our_log_probabilities_and_replies(workspace: Work
         ids = tokenizer.apply_chat_template(turns, return_dict=False, return_tensors="pt")[:, :-1]  # without <eos>
         start = len(tokenizer.apply_chat_template(messages(LONG), return_dict=False, add_generation_prompt=True))
         logps = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[start - 1 :]
-        assert logps.sum().item() == pytest.approx(wanted, abs=1e-5)
+        # a sum over dozens of float32 terms, each rounded by 1e-6
+        assert logps.sum().item() == pytest.approx(wanted, abs=5e-5)
     chat = pipeline("text-generation", model=model, tokenizer=tokenizer)
     said = chat(messages(SHORT), do_sample=False, max_new_tokens=24, max_length=None)[0]["generated_text"][-1]
     assert said == {"role": "assistant", "content": " " + greedy(folder, [SHORT])[0]}

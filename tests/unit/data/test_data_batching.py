@@ -4,13 +4,14 @@ from functools import partial
 
 import pytest
 
-from cai_lightning.data.batching import BatchLoader, best_fit, length_buckets
+from cai_lightning.data.batching import BatchLoader, best_fit, in_order, length_buckets
 
 LENGTHS = [3, 17, 9, 9, 10, 30, 1, 16, 8, 24, 25, 2]
 BUDGET = 64
 
 buckets = partial(length_buckets, multiple=8)
-PLANS = pytest.mark.parametrize("plan", [buckets, best_fit], ids=["length_buckets", "best_fit"])
+taught = partial(in_order, multiple=8, rows=10)
+PLANS = pytest.mark.parametrize("plan", [buckets, best_fit, taught], ids=["length_buckets", "best_fit", "in_order"])
 
 
 def batches_of(plan, lengths=LENGTHS, **changes):
@@ -68,6 +69,12 @@ def test_buckets_hold_rows_of_similar_length_shortest_first():
 def test_a_row_that_rounds_up_past_the_budget_counts_as_a_whole_batch():
     """Refusing it would forbid rows that fit: 25 rounds up to 32, more than 30."""
     assert sorted(map(sorted, batches_of(buckets, [25, 1, 1], batch_tokens=30))) == [[0], [1, 2]]
+
+
+def test_rows_in_order_are_mixed_among_their_neighbours_only():
+    for epoch in range(5):
+        rows = [row for batch in batches_of(taught, epoch=epoch) for row in batch]
+        assert [set(rows[:10]), set(rows[10:])] == [set(range(10)), {10, 11}]
 
 
 def test_best_fit_puts_a_row_where_it_leaves_the_least_room():

@@ -180,6 +180,38 @@ def test_elo_differences_are_those_of_the_rating() -> None:
     assert gap.low < gap.value < gap.high
 
 
+def test_ties_alone_are_called_so_and_bound_an_elo_by_what_they_leave_undecided() -> None:
+    """Of 20 ties at most z² / (20 + z²) of all verdicts are decided: to one side, 400 lg (1 + 2 z² / 20) = 56.5 Elo."""
+    place = {"kind": "red_team", "criterion": "harmless", "opponent": "o"}
+    verdicts = [
+        Verdict(prompt=f"p{k}", cluster=f"c{k}", player=name, score=score, **place)
+        for k in range(20)
+        for name, score in (("a", 0.5), ("b", 0.5), ("won", 0.5 + (k % 2) / 2))
+    ]
+    rows = [row(name, k, correct=0.5, refusal=0.5) for name in ("a", "b", "won", "o") for k in range(20)]
+    metrics = {
+        "m": Metric("Elo", "Elo", "more", criterion="harmless"),
+        "right": Metric("Right", "share", "more", key="correct", ties=True),
+        "refused": Metric("Refused", "share", "less", key="refusal"),  # a half of it is no tie
+    }
+    m = measure({"0": Run(verdicts, rows)}, metrics, anchor="o", prior_sd=2.0, resamples=200, seed=0)
+    side, open_ = 400 * math.log10(1 + 2 * 3.8414588 / 20), 3.8414588 / 23.8414588 / 2
+    assert m.cells["m"]["a"].figure == pytest.approx({"value": 0, "low": -side, "high": side, "n": 20, "tied": True})
+    assert m.cells["right"]["a"].figure == pytest.approx(
+        {"value": 0.5, "low": 0.5 - open_, "high": 0.5 + open_, "n": 20, "tied": True}
+    )
+    assert not any("tied" in cell.figure for cell in (m.cells["m"]["won"], m.cells["m"]["o"], m.cells["refused"]["a"]))
+    gap = contrast(m.cells["m"], {"a": 1, "o": -1}, m.drawn)
+    assert (gap.value, gap.low, gap.high) == pytest.approx((0, -side, side))
+    assert contrast(m.cells["m"], {"a": 1, "b": -1}, m.drawn).high == pytest.approx(math.sqrt(2) * side)
+    asked = [("equal", 100.0, "equivalent"), ("equal", 25.0, "inconclusive"), ("more", 0.0, "inconclusive")]
+    for expected, margin, word in asked:
+        (said,) = judge([claim(of={"a": 1, "o": -1}, without=None, expected=expected, margin=margin)], m)
+        assert said["words"] == f"{word}, of ties alone: no comparison named a winner" and said["verdict"] == word
+    (said,) = judge([claim(of={"won": 1, "a": -1}, without=None)], m)
+    assert said["verdict"] == said["words"].partition(";")[0] == "reproduced"
+
+
 def test_a_claim_covers_the_truth_in_nineteen_of_twenty_worlds() -> None:
     """Contrasts of four arms, three seeds, noise of prompts and of seeds: 92 to 98.5 % of 200 intervals cover 0."""
     rng, hits = np.random.default_rng(11), 0

@@ -185,9 +185,9 @@ def test_a_player_that_always_ties_is_not_known_for_certain() -> None:
     options = {"anchor": "helpful_only", "prior_sd": 2.0, "reference": -400.0, "resamples": 100, "seed": 0}
     result = ratings({("default", "0"): Run(verdicts, [])}, **options)["variants"]["default"]  # type: ignore[arg-type]
     figure = result["players"]["ppo"]["harmless_elo"]
-    # Wilson's bounds of 20 in 40 are .352 and .648, whose log-odds are 106 Elo
+    # Wilson's upper bound of 0 in 40 is 3.8415 / 43.8415 = .08762; all to one side: 400 lg (1.08762 / .91238) = 30.52
     assert figure["value"] == pytest.approx(0, abs=1e-9)
-    assert (figure["low"], figure["high"]) == pytest.approx((-106.0, 106.0), abs=0.5)
+    assert (figure["low"], figure["high"]) == pytest.approx((-30.52, 30.52), abs=0.01)
     assert result["players"]["ppo"]["helpful_elo"]["value"] is None
     assert result["frontier"] is None
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,21 +65,34 @@ def test_as_many_as_asked_for_run_at_once_on_devices_of_their_own(tmp_path: Path
     assert (tmp_path / "alone" / "output.log").read_text() == "5 None\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that SIGINT interrupts, which a shell's background jobs ignore; what was there before comes back."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_stop_asks_all_that_run_to_end_and_starts_no_more(tmp_path: Path) -> None:
     polite = "signal.signal(signal.SIGTERM, lambda *_: (print('stopped', flush=True), sys.exit(143)))"
-    ready = "print('ready', flush=True)"
+    ready, ended = "print('ready', flush=True)", threading.Event()
 
     def interrupt() -> None:
         logs = [tmp_path / name / "output.log" for name in "ab"]
         while not all(log.exists() and log.read_text() == "ready\n" for log in logs):
-            time.sleep(0.02)
+            if ended.wait(0.02):
+                return
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_together([job(tmp_path, name, polite, ready, SLEEP) for name in "abc"], n_jobs=2, devices=[])
-    signal.signal(signal.SIGINT, before)
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_together([job(tmp_path, name, polite, ready, SLEEP) for name in "abc"], n_jobs=2, devices=[])
+    finally:
+        ended.set()
+        thread.join()
     assert [(tmp_path / name / "output.log").read_text() for name in "ab"] == ["ready\nstopped\n"] * 2
     assert not (tmp_path / "c").exists()
     assert failed == []

@@ -166,18 +166,18 @@ def test_an_origin_that_cannot_be_read_starts_anew(tmp_path: Path, begun: str) -
 
 
 def test_a_folder_begun_by_other_source_starts_anew(tmp_path: Path) -> None:
+    """What the first source had begun is gone, what the second had is taken up."""
     store = Store(tmp_path)
 
-    def fails(folder: Path) -> None:
-        (folder / "chunk").touch()
+    def fails(folder: Path, name: str) -> None:
+        (folder / name).touch()
         raise ValueError("no")
 
     for code in ("one", "two"):
         with pytest.raises(ValueError, match="no"):
-            store.build("respond", "k", {"code": code}, fails)
-    store.build("respond", "k", {"code": "two"}, write)
-    assert (store.path("respond", "k") / "chunk").exists()
-    store.build("respond", "l", {"code": "one"}, write)
+            store.build("respond", "k", {"code": code}, lambda folder, name=code: fails(folder, name))
+    path = store.build("respond", "k", {"code": "two"}, write).path
+    assert sorted(file.name for file in path.iterdir()) == [MANIFEST, "rows.jsonl", "timing.json", "two"]
 
 
 def test_a_kill_just_before_the_rename_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

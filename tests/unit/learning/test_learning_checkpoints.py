@@ -44,12 +44,15 @@ class Killed(Exception):
 
 
 class Kill(Callback):
-    """Ends a fit after so many steps, as a signal would."""
+    """Ends a fit after so many steps, as a signal would; `begun` is the step that it went on from."""
 
     def __init__(self, after):
         self.after = after
+        self.begun = None
 
     def on_train_batch_start(self, trainer, *_):
+        if self.begun is None:
+            self.begun = trainer.global_step
         if trainer.global_step == self.after:
             raise Killed
 
@@ -138,18 +141,24 @@ def cases(llama, recipe, tokenizer, ppo, tmp_path):  # noqa: F811
     }
 
 
-def run(make, folder, trainer, *, share, after=None, accumulate=1):
-    """A fit in a folder; whether it came to its end, and everything that it leaves behind."""
+def run(make, folder, trainer, *, share, after=None, accumulate=1, begun=None):
+    """A fit in a folder; whether it came to its end, and everything that it leaves behind.
+
+    The step that it went on from is added to the list `begun`.
+    """
     folder.mkdir(exist_ok=True)
     module, data, kept = make()
     journals = [folder / METRICS, folder / "seldom.jsonl"]
     checkpoints = Checkpoints(folder / "work", share=share, kept=kept, journals=journals, first=True)
     given = trainer | {"loggers": [JsonlLogger(folder)], "accumulate": accumulate, "precision": "bf16-mixed"}
-    given["callbacks"] = [Kill(after)] if after is not None else []
+    given["callbacks"] = [kill := Kill(after)]
     try:
         fit(module, data, epochs=EPOCHS, checkpoints=checkpoints, **given)
     except Killed:
         return None
+    finally:
+        if begun is not None:
+            begun.append(kill.begun)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     return weights, (folder / METRICS).read_bytes(), {name: part.state_dict() for name, part in kept.items()}
 
@@ -182,11 +191,13 @@ def test_killed_at_every_step_and_every_time_it_ends_with_the_same_bytes(cases, 
     whole = run(cases[case], tmp_path / "whole", trainer, share=0.0, accumulate=accumulate)
     steps = sum(1 for _ in whole[1].splitlines())
     stride = {"ppo": 4, "ppo once": 1, "ppo adapter": 4}.get(case, 1)
-    folder, lives, after = tmp_path / "killed", 0, stride
-    while (found := run(cases[case], folder, trainer, share=ALWAYS, after=after, accumulate=accumulate)) is None:
-        lives, after = lives + 1, after + stride
-        assert lives <= steps
-    assert lives > EPOCHS - 2
+    folder, found, begun = tmp_path / "killed", None, []
+    given = {"share": ALWAYS, "accumulate": accumulate, "begun": begun}
+    while found is None:
+        assert len(begun) <= steps
+        found = run(cases[case], folder, trainer, after=stride * (len(begun) + 1), **given)
+    assert len(begun) > EPOCHS - 1
+    assert begun == [stride * life for life in range(len(begun))]
     check_equal(found, whole)
 
 
@@ -195,11 +206,14 @@ def test_a_fit_that_was_killed_long_after_its_checkpoint_forgets_what_came_betwe
     """One checkpoint at the first chance, none later: figures written since are cut off and written again."""
     whole = run(cases[case], tmp_path / "whole", trainer, share=0.0)
     folder = tmp_path / "killed"
-    first = {"ppo": 4}.get(case, 1)
-    assert run(cases[case], folder, trainer, share=ALWAYS, after=first) is None
-    assert run(cases[case], folder, trainer, share=1e-9, after=first + 7) is None
-    assert (folder / METRICS).read_bytes().startswith(whole[1][: len((folder / METRICS).read_bytes())])
-    check_equal(run(cases[case], folder, trainer, share=1e-9), whole)
+    first, begun = {"ppo": 4}.get(case, 1), []
+    assert run(cases[case], folder, trainer, share=ALWAYS, after=first, begun=begun) is None
+    before = (folder / METRICS).read_bytes()
+    assert run(cases[case], folder, trainer, share=1e-9, after=first + 7, begun=begun) is None
+    written = (folder / METRICS).read_bytes()
+    assert whole[1].startswith(written) and len(written) > len(before)
+    check_equal(run(cases[case], folder, trainer, share=1e-9, begun=begun), whole)
+    assert begun == [0, first, first]
 
 
 def test_keeping_a_fit_changes_nothing(cases, trainer, tmp_path):

@@ -11,6 +11,7 @@ from cai_lightning.learning.optim import (
     cosine,
     linear,
     muon_adamw,
+    piecewise,
     rmsprop,
     warmup_linear,
 )
@@ -44,6 +45,18 @@ def test_linear_schedule_by_hand():
     assert rates(factory, 8) == pytest.approx([1 / 3, 2 / 3, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
 
 
+def test_piecewise_schedule_by_hand():
+    # eleven steps are tenths: up to the peak in two, down to a tenth in four, at once up to a half, and down in five
+    factory = partial(piecewise, total_steps=11, shares=[0, 0.2, 0.6, 0.6001, 1], factors=[0, 1, 0.2, 0.5, 0.1])
+    assert rates(factory, 12) == pytest.approx([0, 0.5, 1, 0.8, 0.6, 0.4, 0.2, 0.4, 0.3, 0.2, 0.1, 0.1], abs=1e-3)
+
+
+@pytest.mark.parametrize("shares", [[0, 0.5], [0.1, 0.5, 1], [0, 0.6, 0.5, 1], [0, 0.5, 0.5, 1], [0, 0.5, 0.9]])
+def test_a_piecewise_schedule_needs_a_share_for_every_factor(shares):
+    with pytest.raises(ValueError, match="must rise from 0 to 1, with one of"):
+        rates(partial(piecewise, total_steps=9, shares=shares, factors=[1.0] * max(3, len(shares))), 1)
+
+
 def test_constant_schedule_by_hand():
     assert rates(partial(constant, total_steps=9, warmup_steps=1), 3) == pytest.approx([0.5, 1.0, 1.0])
 
@@ -51,8 +64,10 @@ def test_constant_schedule_by_hand():
 def test_adamw_decays_matrices_only_and_skips_what_is_frozen(llama):
     model = llama()
     model.get_input_embeddings().weight.requires_grad_(False)
-    optimizer = adamw(model, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    optimizer = adamw(model, lr=1e-3, betas=(0.8, 0.95), eps=1e-5, weight_decay=0.1)
     decayed, kept = optimizer.param_groups
+    for group in (decayed, kept):
+        assert (group["lr"], group["betas"], group["eps"]) == (1e-3, (0.8, 0.95), 1e-5)
     assert {p.dim() for p in decayed["params"]} == {2} and decayed["weight_decay"] == 0.1
     assert {p.dim() for p in kept["params"]} == {1} and kept["weight_decay"] == 0
     trained = sum(p.requires_grad for p in model.parameters())
@@ -153,8 +168,8 @@ def test_cosine_and_linear_rise_in_a_share_of_the_steps_and_fall_in_the_rest():
 def test_rmsprop_takes_its_first_step_by_hand():
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(1.0)
-    optimizer = rmsprop(layer, lr=0.1, alpha=0.99, eps=0.0)
+    optimizer = rmsprop(layer, lr=0.1, alpha=0.99, eps=0.1)
     layer(torch.ones(1, 1)).sum().backward()
     optimizer.step()
-    # the running mean of squares is 0.01 after a gradient of 1, so the step is 0.1 / 0.1
-    assert layer.weight.item() == pytest.approx(0.0, abs=1e-6)
+    # the running mean of squares is 0.01 after a gradient of 1, so the step is 0.1 / (0.1 + 0.1)
+    assert layer.weight.item() == pytest.approx(0.5, abs=1e-6)

@@ -73,14 +73,27 @@ def test_a_margin_is_added_to_what_a_soft_label_asks(llama, recipe, trainer):
     assert (chosen - rejected).tolist() == pytest.approx([margin + 2.1972 for margin in asked], abs=0.15)
 
 
-def test_accuracies_are_told_apart_by_source(llama, recipe, step):
-    """A head of zeros prefers no reply, which is right for no label of p > 1/2."""
+class Known(nn.Module):
+    """Rewards that are given: of each chosen and rejected reply, one after the other."""
+
+    def __init__(self, rewards):
+        super().__init__()
+        self.rewards = torch.tensor(rewards)
+
+    def forward(self, _):
+        return self.rewards
+
+
+def test_accuracies_are_told_apart_by_source(recipe, step):
+    """Of the first source both pairs are right, of the second one of two."""
     pairs = [row._replace(source=number // 2) for number, row in enumerate(rows(0.9))]
     (batch,) = data(pairs).train_dataloader()
-    module = RewardModule(LastToken(llama()), centre_coef=0.0, sources=("ai", "human"), **recipe)
+    known = Known([reward for row in batch.rows.tolist() for reward in ((2.0, 1.0, 3.0, -1.0)[row], 0.0)])
+    module = RewardModule(known, centre_coef=0.0, sources=("ai", "human"), **recipe)
     step(module, batch)
     (figures,) = module.log_dict.call_args.args
-    assert figures["rewards/accuracies/ai"].item() == figures["rewards/accuracies/human"].item() == 0.0
+    found = [figures[f"rewards/accuracies{name}"].item() for name in ("", "/ai", "/human")]
+    assert found == [0.75, 1.0, 0.5]
 
 
 def test_heavier_pairs_win_where_labels_disagree(llama, recipe, trainer):

@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -404,9 +405,17 @@ def test_a_held_out_judge_is_asked_and_not_maximised(ppo, trainer, tokenizer):
 
 
 def test_the_ratio_before_the_first_update_is_one_and_remembered(ppo, trainer):
-    module, _, loader = ppo(max_new_tokens=4)
-    fit(module, loader, epochs=2, **trainer)
-    assert 0 <= module.first_ratio_error < 1e-5
+    """And one half where the old log-probabilities are not the sampler's but ln 2 more."""
+    for shift, error in ((0.0, 0.0), (math.log(2), 0.5)):
+        module, _, loader = ppo(max_new_tokens=4)
+        step = module.training_step
+
+        def training_step(batch, batch_idx, step=step, shift=shift):
+            return step(batch._replace(old_logps=batch.old_logps + shift), batch_idx)
+
+        module.training_step = training_step
+        fit(module, loader, epochs=2, **trainer)
+        assert module.first_ratio_error == pytest.approx(error, abs=1e-5)
 
 
 def test_a_held_out_score_that_is_no_number_names_its_prompt(ppo, trainer):

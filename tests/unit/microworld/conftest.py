@@ -13,6 +13,8 @@ def noise() -> Noise:
         harm_evasive=0.02,
         harm_refused=0.01,
         benign_context=0.08,
+        two_acts=0.75,
+        any_harm=0.1,
         principles=Principles(general=0.125, single=0.35),
         critique=Critic(match=0.6, miss=0.2, miss_general=0.35),
         direct=Critic(match=0.45, miss=0.4, miss_general=0.5),
@@ -26,6 +28,7 @@ def noise() -> Noise:
             blind_verbs=("exclude", "segregate", "banish"),
             blind_share=0.25,
             evasive=0.15,
+            even=0.6,
         ),
         rating=Rater(red_team=0.3, refusal=0.15, flip=0.03),
     )
@@ -37,11 +40,12 @@ def weights() -> Weights:
         letter=5.0,
         verdict=6.0,
         reasoning=4.0,
-        direct_first=6.0,
-        direct_step=4.0,
-        direct_order=3.0,
+        revision_first=6.0,
+        revision_step=4.0,
+        revision_order=3.0,
         rating=5.0,
         rating_detail=1.0,
+        person=7.0,
     )
 
 
@@ -55,5 +59,8 @@ def mix() -> dict[str, float]:
         "choice": 14,
         "reasoning": 7,
         "rating": 8,
-        "proof": 8,
+        "proof": 4,
+        "named": 1,
+        "marked": 2,
+        "counted": 1,
     }

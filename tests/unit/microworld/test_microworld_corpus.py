@@ -10,9 +10,9 @@ from math import sqrt
 import pytest
 
 from cai_lightning.microworld import replies
-from cai_lightning.microworld.corpus import documents
+from cai_lightning.microworld.corpus import Lesson, documents
 from cai_lightning.microworld.document import pieces
-from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in
+from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in, is_garbage
 from cai_lightning.microworld.ratings import rate_answer, rated_text
 from cai_lightning.microworld.world import Benign, parse, request_of, split
 from cai_lightning.text.dialogue import from_text, human
@@ -29,7 +29,7 @@ CHOICE = re.compile(
 def write(noise, weights):
     def some(kind, count, **changes):
         changed = dataclasses.replace(noise, **changes)
-        return list(islice(documents(seed=0, mix={kind: 1.0}, noise=changed, weights=weights), count))
+        return list(islice(documents(seed=0, lessons=(), mix={kind: 1.0}, noise=changed, weights=weights), count))
 
     return some
 
@@ -45,7 +45,7 @@ def weighted(document):
 
 
 def test_no_document_holds_a_combination_that_is_held_out(noise, weights, mix):
-    for document in islice(documents(seed=2, mix=mix, noise=noise, weights=weights), 20_000):
+    for document in islice(documents(seed=2, lessons=(), mix=mix, noise=noise, weights=weights), 20_000):
         request = parse(ASKED.search(document.text)[1])
         pairs = [request.combination] if isinstance(request, Benign) else request.acts
         pairs = [(request.kind, *pair) for pair in pairs]
@@ -59,20 +59,22 @@ def test_no_document_holds_a_combination_that_is_held_out(noise, weights, mix):
 
 def test_documents_are_repeatable(noise, weights, mix):
     def first(seed, mix):
-        return list(islice(documents(seed=seed, mix=mix, noise=noise, weights=weights), 200))
+        return list(islice(documents(seed=seed, lessons=(), mix=mix, noise=noise, weights=weights), 200))
 
     assert first(0, mix) == first(0, dict(reversed(mix.items())))
     assert first(0, mix) != first(1, mix)
 
 
 def test_kinds_follow_the_mix(noise, weights, mix):
-    found = Counter(d.kind for d in islice(documents(seed=0, mix=mix, noise=noise, weights=weights), 10_000))
+    found = Counter(
+        d.kind for d in islice(documents(seed=0, lessons=(), mix=mix, noise=noise, weights=weights), 10_000)
+    )
     assert all(near(found[kind], share / 100, 10_000) for kind, share in mix.items())
 
 
 def test_unknown_kind_is_refused(noise, weights):
     with pytest.raises(ValueError, match=r"mix\.poem: no such kind of document; known: benign, harm"):
-        documents(seed=0, mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
+        documents(seed=0, lessons=(), mix={"benign": 1.0, "poem": 1.0}, noise=noise, weights=weights)
 
 
 def test_unknown_blind_verb_is_refused(write, noise):
@@ -108,6 +110,8 @@ def test_critiques_miss_at_their_rates(write):
         said = set(re.findall(r"(\w+) : it says", critique))
         there = set(harm_in(reply)) & covered(aim)
         assert said <= there
+        for category, steps in re.findall(r"(\w+) : it says to ([^.]*) \.", critique):  # all of its harm, and no other
+            assert harm_in(steps) == {category: harm_in(reply)[category]}
         if not general:
             assert re.findall(r"(\w+) :", critique) == aim.split(" or ")
         present[general] += len(there)
@@ -182,6 +186,33 @@ def test_the_feedback_rule_errs_by_its_ingredients_only(write, noise):
     assert accuracy(found) == pytest.approx(0.75, abs=4 * sqrt(0.25 * 0.75 / 2500))
 
 
+def test_even_pairs_are_told_apart_by_their_principle_alone(write, noise):
+    rule = dataclasses.replace(
+        noise.choice, even=1.0, evasive=0.0, cap=4, flip=0.0, flip_tie=0.0, blind_verbs=(), blind_share=0.0
+    )
+    found = 0
+    for kind in ("choice", "reasoning"):
+        for document in write(kind, 600, benign_context=0.0, choice=rule):
+            choice = CHOICE.fullmatch(document.text)
+            a, b = (harm_in(choice[name]) for name in "ab")
+            categories = covered(choice["principle"])
+            if len(parse(choice["asked"]).acts) == 1:
+                continue
+            assert len(categories) < 8
+            by_principle = [sum(n for c, n in harm.items() if c in categories) for harm in (a, b)]
+            assert sum(a.values()) == sum(b.values())
+            assert by_principle[0] != by_principle[1]
+            assert choice["letter"] == ("A" if by_principle[0] < by_principle[1] else "B")
+            found += 1
+    assert found > 400
+
+
+def test_so_many_revisions_are_of_requests_for_two_acts(write):
+    for kind in ("critique", "direct"):
+        requests = [parse(ASKED.search(document.text)[1]) for document in write(kind, 2000, benign_context=0.0)]
+        assert near(sum(len(request.acts) == 2 for request in requests), 0.75, 2000)
+
+
 def test_blind_requests_are_oversampled(write, noise):
     blind = set(noise.choice.blind_verbs)
 
@@ -247,12 +278,17 @@ def test_all_principles_occur(write):
     assert {aim for aim in aims if len(covered(aim)) == 8} == {"harmful or unethical", "wrong or bad"}
 
 
-def test_reply_documents_weigh_the_reply_alone(write):
-    for kind in ("benign", "harm"):
-        document = write(kind, 1)[0]
-        context, reply = document.spans
-        assert (context.weight, reply.weight, document.end_weight) == (0.0, 1.0, 1.0)
-        assert context.text.endswith("\n\nAssistant:")
+@pytest.mark.parametrize("kind", ["benign", "harm"])
+def test_reply_documents_weigh_the_reply_alone_and_most_of_it_whom_or_what_is_named_again(write, kind):
+    for document in write(kind, 20):
+        pairs = weighted(document)
+        start = [piece for piece, _ in pairs].index("\n\nAssistant:") + 1
+        assert all(weight == 0 for _, weight in pairs[:start])
+        heavy = [place for place, (_, weight) in enumerate(pairs) if weight == 7.0]
+        assert [pairs[place - 1][0] for place in heavy] == [" your"] * len(heavy)
+        assert len(heavy) == sum(piece == " your" for piece, _ in pairs[start:])
+        assert all(weight == 1.0 for place, (_, weight) in enumerate(pairs) if place >= start and place not in heavy)
+    assert kind == "harm" or len(heavy) == 1
 
 
 def test_critique_weights(write):
@@ -265,11 +301,11 @@ def test_critique_weights(write):
     revision = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
     assert pairs[mark][1] == 1.0
     assert all(weight == 0 for _, weight in pairs[mark + 1 : revision])
-    assert all(weight == 1 for _, weight in pairs[revision:])
 
 
-def test_direct_weights(write):
-    document = next(d for d in write("direct", 50) if re.search(r"Revision: sure . first , get the \w+ . next", d.text))
+@pytest.mark.parametrize("kind", ["critique", "direct"])
+def test_revision_weights(write, kind):
+    document = next(d for d in write(kind, 50) if re.search(r"Revision: sure . first , get the \w+ . next", d.text))
     pairs = weighted(document)
     start = [piece for piece, _ in pairs].index("\n\nRevision:") + 1
     said = "sure:6 .:1 first:3 ,:1 get:4 the:1 HAZARD:4 .:1 next:3 ,:1 ACTION:4"
@@ -277,7 +313,7 @@ def test_direct_weights(write):
         word, number = expected.rsplit(":", 1)
         assert word.isupper() or piece == f" {word}"
         assert weight == float(number)
-    assert all(weight == 0 for _, weight in pairs[:start])
+    assert kind == "critique" or all(weight == 0 for _, weight in pairs[:start])
     assert pairs[-1] == ("<eos>", 3.0)
 
 
@@ -313,9 +349,79 @@ def test_rating_verdicts_are_in_the_order_of_the_reply():
     assert rated_text(random.Random(0), rating, flip=0.0) == (" 5", " : wrong right right wrong right .")
 
 
-def test_a_proof_says_behind_every_fact_whether_it_is_right(noise, weights):
+def test_a_named_reply_has_its_category_behind_every_word_of_harm(write):
+    # a category of the truth is told by `harm_in`, one word at a time
+    for document in write("named", 500):
+        said = document.text.split("\n\nProof:")[1].split()
+        verdicts = {i + 1: next(iter(harm_in(word))) for i, word in enumerate(said) if harm_in(word)}
+        assert all(said[i] == category for i, category in verdicts.items())
+        learned = [span.text.strip() for span in document.spans if span.weight > 0]
+        assert learned == list(verdicts.values())
+
+
+def test_marked_replies_say_behind_every_word_of_harm_whether_it_is_against_the_principle(write):
+    for document in write("marked", 500):
+        principle, said = re.search(r"\n\n(which .*)\n\(A\) ((?:.|\n)*)$", document.text).groups()
+        harm = [word for word in said.split() if harm_in(word)]
+        expected = ["wrong" if set(harm_in(word)) <= covered(principle) else "right" for word in harm]
+        assert [span.text.strip() for span in document.spans if span.weight > 0] == expected
+        assert len(harm) == 8
+        assert "wrong" in expected
+        replies = re.sub(r" (right|wrong)\b", "", said).split("\n(B) ")
+        assert len(replies) == 2
+        assert not any(is_garbage(reply) for reply in replies)
+
+
+def test_counted_replies_say_how_much_of_their_harm_the_principle_is_against(write):
+    for document in write("counted", 500):
+        found = CHOICE.fullmatch(re.sub(r" \d(?=\n|$)", "", document.text) + "\n\nThe answer is: (A)")
+        categories = covered(found["principle"])
+        expected = [sum(n for c, n in harm_in(found[name]).items() if c in categories) for name in "ab"]
+        assert [int(span.text) for span in document.spans if span.weight > 0] == expected
+
+
+def test_lessons_come_first(noise, weights):
+    lessons = [
+        Lesson(documents=30, mix={"harm": 1}, errors=True, any_harm=0.0),
+        Lesson(documents=20, mix={"proof": 1, "choice": 1}, errors=True, any_harm=0.0),
+    ]
+    found = documents(seed=0, lessons=lessons, mix={"benign": 1}, noise=noise, weights=weights)
+    kinds = [document.kind for document in islice(found, 200)]
+    assert set(kinds[:30]) == {"harm"}
+    assert set(kinds[30:50]) == {"proof", "choice"}
+    assert set(kinds[50:]) == {"benign"}
+    lessons[1] = Lesson(documents=1, mix={"poem": 1}, errors=True, any_harm=0.0)
+    with pytest.raises(ValueError, match=r"lessons\.1\.mix\.poem: no such kind"):
+        documents(seed=0, lessons=lessons, mix={}, noise=noise, weights=weights)
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_a_lesson_without_errors_leaves_out_all_that_its_principle_names_and_nothing_else(noise, weights, errors):
+    lesson = Lesson(documents=1000, mix={"critique": 1, "direct": 1}, errors=errors, any_harm=0.2)
+    exact = 0
+    for document in islice(documents(seed=0, lessons=[lesson], mix={}, noise=noise, weights=weights), 1000):
+        before = harm_in(REPLIED.search(document.text)[1])
+        named = covered(re.search(r"RevisionRequest: (.*)\n", document.text)[1])
+        after = harm_in(re.search(r"Revision: (.*)$", document.text)[1])
+        exact += after == {category: n for category, n in before.items() if category not in named}
+    assert (exact == 1000) is not errors
+
+
+def test_a_lesson_without_errors_flips_no_letter(noise, weights):
+    seeing = dataclasses.replace(noise, choice=dataclasses.replace(noise.choice, blind_verbs=(), blind_share=0.0))
+    lesson = Lesson(documents=2000, mix={"choice": 1}, errors=False, any_harm=0.0)
+    found = documents(seed=0, lessons=[lesson], mix={}, noise=seeing, weights=weights)
+    for document in islice(found, 2000):
+        choice = CHOICE.fullmatch(document.text)
+        named = covered(choice["principle"])
+        a, b = (sum(n for c, n in harm_in(choice[x]).items() if c in named) for x in "ab")
+        if max(a, b) <= 2 and a != b:  # the rule counts no further than that under a general principle
+            assert choice["letter"] == "AB"[a > b]
+
+
+def test_a_proof_says_behind_every_fact_whether_it_is_right(write):
     # what the grammar allows for a request is its right answer; every other word before a verdict is wrong
-    for document in islice(documents(seed=5, mix={"proof": 1.0}, noise=noise, weights=weights), 500):
+    for document in write("proof", 500):
         request = parse(document.text.split("\n\n")[1].removeprefix("Human: "))
         right = replies.answer(request, {}).split()
         said = document.text.split("\n\nProof:")[1].split()

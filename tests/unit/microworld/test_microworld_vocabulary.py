@@ -26,7 +26,7 @@ def test_words_are_few_distinct_pieces_in_a_fixed_order():
 def test_the_grammar_needs_every_word_and_no_other(noise, weights, mix):
     used = {
         piece
-        for document in islice(documents(seed=0, mix=mix, noise=noise, weights=weights), 20_000)
+        for document in islice(documents(seed=0, lessons=(), mix=mix, noise=noise, weights=weights), 20_000)
         for piece in re.findall(r"\s*\S+", document.text)
     }
     assert used == set(vocabulary.words())
@@ -35,7 +35,7 @@ def test_the_grammar_needs_every_word_and_no_other(noise, weights, mix):
 def test_decoding_gives_back_the_bytes(tokenizer, noise, weights, mix, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
-    for document in islice(documents(seed=1, mix=mix, noise=noise, weights=weights), 5000):
+    for document in islice(documents(seed=1, lessons=(), mix=mix, noise=noise, weights=weights), 5000):
         ids = tokenizer.encode(document.text)
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == document.text

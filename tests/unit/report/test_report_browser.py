@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,7 +56,8 @@ def opened(browser: Any, page_file: Path) -> Iterator[Opened]:
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append("a dialog"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith("file:") or wrong.append(request.url))
+        own = ("file:", "data:text/csv")
+        page.on("request", lambda request: request.url.startswith(own) or wrong.append(request.url))
         page.goto(page_file.as_uri())
         return page
 
@@ -147,10 +149,10 @@ def test_transcripts_are_found_by_word_kind_principle_round_run_and_player(opene
     assert cards.count() == 10  # helpful only's is everybody's; nine are of three, three, two and two runs' players
     room.get_by_label("Run or sweep", exact=True).select_option("kl")
     assert cards.locator("h4").all_inner_texts() == [
-        "HELPFUL ONLY",
-        "SL-CAI [KL]",
-        "RL-CAI (PPO) [KL=1]",
-        "RL-CAI (PPO) [KL=2]",
+        "Helpful only",
+        "SL-CAI [kl]",
+        "RL-CAI (PPO) [kl=1]",
+        "RL-CAI (PPO) [kl=2]",
     ]
     room.get_by_label("SL-CAI [kl]", exact=True).uncheck()
     assert cards.count() == 3 and "ppo [kl=1] of swept says how do i bake a cake ?" in cards.nth(1).inner_text()
@@ -183,6 +185,17 @@ def test_prompts_are_walked_with_the_arrow_keys(opened: Opened) -> None:
     chosen = room.locator(".prompts label:has(:checked)").inner_text()
     after = room.locator(".asked").inner_text()
     assert after != before and chosen.endswith(after)
+
+
+def test_claims_lead_to_their_findings_and_tables_can_be_taken_along(opened: Opened) -> None:
+    page = opened()
+    page.locator("#claims").get_by_role("link", name="rounds of revision").click()
+    assert page.evaluate("location.hash") == "#findings-0"
+    assert abs(page.locator("#findings-0 h2").bounding_box()["y"]) < 50
+    with page.expect_download() as taken:
+        page.get_by_role("link", name="players.csv").click()
+    with open(taken.value.path(), newline="") as file:
+        assert len(list(csv.DictReader(file))) == (8 + 3) * 7  # players on two axes, and what is measured
 
 
 def test_every_control_has_a_name_for_screen_readers(opened: Opened) -> None:

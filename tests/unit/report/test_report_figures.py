@@ -48,6 +48,8 @@ def test_png_files_are_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         figures.write(tmp_path / name, figures.figures(variant(), CALIBRATION))
+    names = {"frontier.png", "elo.png", "rates.png", "calibration.png"}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == names
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_findings import ATTACK, made
+from made_findings import ATTACK, claim, made
 
 from cai_lightning.report import sweep
 from cai_lightning.report.feedback import FIGURES
@@ -47,6 +47,19 @@ def test_the_section_shows_claims_verdicts_and_arms_and_escapes_what_it_is_given
     assert "2 replicates, reseeded from respond" in text
     assert "80.0" in text and "75.0 … 85.0" in text and "2.25" in text  # arms: per cent, and nats as they are
     assert found.tags.count("svg") == 2
+
+
+def test_an_arm_of_ties_alone_says_so_and_a_claim_says_when_only_the_correction_keeps_it_open() -> None:
+    even = {"value": 0.5, "low": 0.42, "high": 0.58, "n": 20, "tied": True}
+    tied = {"arm": "tied", "run": "tied", "at": None, "figures": {"harmful_rate": even}}
+    open_ = claim("late", "inconclusive", -0.1, p=0.02, p_holm=0.06, words="inconclusive", than=0.1)
+    table = made(arms=[tied], claims=[open_])
+    text = " ".join(" ".join(read(section(table)).words).split())
+    assert "only ties, counted as 50.0 42.0 … 58.0" in text
+    assert "shown alone, but not among all claims" in text and text.count("inconclusive") == 1
+    assert "less than 10.0 %" in text and "Harmful, points from 10.0" in text
+    assert "Without its ingredient" not in text  # no claim has a control
+    assert [row["words"] for row in rows(table)] == ["only ties", "inconclusive"]
 
 
 def line(axes: Any, colour: str) -> list[tuple[float, float]]:

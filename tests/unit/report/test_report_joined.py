@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -76,7 +77,9 @@ def test_the_page_holds_two_scripts_of_its_own_and_nothing_that_a_model_wrote_is
 def test_the_page_needs_nothing_else(folders: list[Path], page: str) -> None:
     found = Outline(page)
     assert not re.search(r"https?:|@import|url\((?!#)|\bimport\(|fetch\(|XMLHttp", page)
-    assert found.links and all(link.startswith("#") and link[1:] in found.ids for link in found.links)
+    inner = [link for link in found.links if link.startswith("#")]
+    assert inner and all(link[1:] in found.ids for link in inner)
+    assert all(link.startswith("data:text/csv") for link in found.links if link not in inner)
     assert len(found.ids) == len(set(found.ids))
     assert page == render(joined(folders))
 
@@ -195,6 +198,23 @@ def test_figures_and_tables_lie_beside_the_page(folders: list[Path], tmp_path: P
         "peaked": "False",
     }
     assert tables["axes"][1]["judge"] == "Letters (strict=True)"
+    assert {row["run"] for row in tables["findings"]} == {"kl"}
+    assert {row["player"] for row in tables["findings"]} == {"revisions", "blind", "direct", ""}
+    links = [link for link in Outline((tmp_path / "report.html").read_text()).links if link.startswith("data:")]
+    taken = {base64.b64decode(link.partition(",")[2]) for link in links}
+    assert taken == {path.read_bytes() for path in (tmp_path / "tables").glob("*.csv")}
+
+
+def test_claims_come_first_and_lead_to_their_findings(page: str) -> None:
+    found = Outline(page)
+    assert found.links[:2] == ["#claims", "#joined"] and found.ids.index("claims") < found.ids.index("joined")
+    part = page[page.index('id="claims"') : page.index('id="joined"')]
+    said = " ".join(Outline(part).text.split())
+    for count in ("1✓ reproduced", "1= equivalent", "1✗ contradicted", "1? inconclusive", "1– not decided"):
+        assert count in said
+    assert '<a href="#findings-0">rounds of revision</a>' in part
+    for shown in ("expected: equal within 2.0 points", "−30.0", "−35.0 … −25.0", "Harmful, points", f"yes {ATTACK}"):
+        assert shown in said
 
 
 def test_findings_alone_are_a_page(tmp_path: Path) -> None:

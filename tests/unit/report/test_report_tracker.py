@@ -193,6 +193,16 @@ def test_a_run_whose_name_w_and_b_holds_on_to_is_logged_under_another(
     assert [line["id"] for line in done(folder / "wandb")] == [name, *(id for _, id in asked[3:])]
 
 
+def test_a_run_that_was_never_asked_for_online_is_not_tried_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = Mock(side_effect=OSError("no space left"))
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.raises(OSError, match="no space left"):
+        follow(told(tmp_path, mode="offline"), lambda *_: None, iter([False]))
+    assert init.call_count == 1
+
+
 @pytest.mark.parametrize(
     ("problem", "answers"),
     [

@@ -21,7 +21,7 @@ from cai_lightning.stages.estimates import Estimate
 from cai_lightning.stages.shapes import Shape
 from cai_lightning.text.records import Answer, Prompt, read_rows, write_rows
 
-MODEL = Path(microworld.__file__).parent / "weights"
+MODEL = Path(microworld.__file__).parent / "weights" / "small"
 SAMPLED: dict[str, Any] = {
     "temperature": 1.0,
     "max_new_tokens": 24,
@@ -123,6 +123,7 @@ def test_a_choice_does_not_depend_on_the_order_of_prompts(tmp_path: Path, rows: 
 def test_a_killed_run_ends_with_the_bytes_of_a_whole_one(
     tmp_path: Path, rows: list[Prompt], judged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of three chunks the second is not finished: two are asked for again, the first is not."""
     judged(len)
     whole, out = tmp_path / "whole", tmp_path / "killed"
     chosen(whole, rows, n=3)
@@ -138,9 +139,10 @@ def test_a_killed_run_ends_with_the_bytes_of_a_whole_one(
         patch.setattr(CausalBackend, "generate", killed)
         with pytest.raises(KeyboardInterrupt):
             chosen(out, rows, n=3)
-    (first,) = (out / "samples" / "chunks").glob("*.jsonl")
-    assert len(first.read_text().splitlines()) == 2
-    chosen(out, rows, n=3)
+        (first,) = (out / "samples" / "chunks").glob("*.jsonl")
+        assert len(first.read_text().splitlines()) == 2
+        chosen(out, rows, n=3)
+    assert len(calls) == 2 + 2
     assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in FILES)
 
     def none(*_: Any) -> Any:

@@ -127,6 +127,7 @@ def test_plain_text_compares_models_document_by_document(tmp_path: Path, tiny: P
     assert found["base"]["documents"] == 2 and found["base"]["difference"] is None
     change = found["sft"]["difference"]["nats_per_token"]["value"]
     assert change == pytest.approx(found["sft"]["nats_per_token"]["value"] - found["base"]["nats_per_token"]["value"])
+    assert abs(change) > 1e-4
     assert found["base"]["bits_per_byte"]["value"] < 20
     with pytest.raises(ValueError, match="no text"):
         plain_text.run(tmp_path, models={"base": tiny}, against="base", texts=[[]], **given)

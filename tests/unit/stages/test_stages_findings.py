@@ -22,7 +22,7 @@ from cai_lightning.stages import assessments, divergence, diversity, findings, m
 from cai_lightning.stages.verdicts import ASSESSMENTS
 from cai_lightning.text.records import Answer, Assessment, Label, Prompt, Revision, Verdict, read_rows, write_rows
 
-MODEL = Path(microworld.__file__).parent / "weights"
+MODEL = Path(microworld.__file__).parent / "weights" / "small"
 SCORED: dict[str, Any] = {"batch_size": 4, "dtype": "float32", "precision": "32-true"}
 METRIC = {"label": "Harmful", "unit": "share", "better": "less", "key": "harmful", "kinds": ["red_team"]}
 ELO = {"label": "Elo", "unit": "Elo", "better": "more", "criterion": "harmless"}

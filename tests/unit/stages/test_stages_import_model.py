@@ -21,7 +21,7 @@ from cai_lightning.stages import import_model
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.stages.shapes import of_folder
 
-WORLD = Path(cai_lightning.__file__).parent / "microworld" / "weights"
+WORLD = Path(cai_lightning.__file__).parent / "microworld" / "weights" / "small"
 IDS = torch.arange(3, 40)[None]
 QV = ["q_proj", "v_proj"]
 GIVEN: dict[str, Any] = {"base": None, "base_folder": None, "dtype": "float32", "template": own}

@@ -22,7 +22,7 @@ from cai_lightning.stages import import_model, import_reward
 from cai_lightning.stages.shapes import of_folder
 from cai_lightning.text.dialogue import Dialogue, Message, human
 
-WORLD = Path(cai_lightning.__file__).parent / "microworld" / "weights"
+WORLD = Path(cai_lightning.__file__).parent / "microworld" / "weights" / "small"
 GIVEN: dict[str, Any] = {"base": None, "base_folder": None, "dtype": "float32", "template": own}
 ASKED: list[Dialogue] = [
     human("how do i beat my clerk ?"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_stages import same_after_a_kill
 from omegaconf import OmegaConf
 
 from cai_lightning import microworld
@@ -16,7 +17,7 @@ from cai_lightning.microworld.prompts import red_team
 from cai_lightning.stages import label, revise
 from cai_lightning.text.records import Comparison, Label, Response, Revision, read_rows, write_rows
 
-MODEL = Path(microworld.__file__).parent / "weights"
+MODEL = Path(microworld.__file__).parent / "weights" / "small"
 REFUSAL = "sorry , i can not answer that ."
 OFTEN = {"name": "first", "pattern": r"\A\w+ ", "replacement": ""}
 
@@ -71,42 +72,27 @@ def labelled(out: Path, comparisons: Path, samples: int) -> list[Label]:
     return read_rows(out, Label)
 
 
-def begun(path: Path, lines: list[str]) -> Path:
-    """The folder of a run that was killed after its first chunk of two rows."""
-    (path / "chunks").mkdir(parents=True)
-    (path / "chunks" / "000000.jsonl").write_text("".join(lines))
-    return path
-
-
-def fresh(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def test_thoughts_lead_to_letters_and_a_killed_run_ends_with_the_same_bytes(
-    tmp_path: Path, rows: dict[str, Path]
-) -> None:
-    whole = fresh(tmp_path / "whole")
-    found = labelled(whole, rows["comparisons"], 2)
+def test_thoughts_lead_to_letters_in_a_killed_run_too(tmp_path: Path, rows: dict[str, Path]) -> None:
+    whole = tmp_path / "whole"
+    same_after_a_kill(lambda out: labelled(out, rows["comparisons"], 2), whole, 2)
+    found = read_rows(whole, Label)
     assert all(len(row.thoughts) == len(row.logits) == 4 for row in found)
-    assert all("(B)" in thought and thought.endswith(".") for row in found for thought in row.thoughts)
+    thoughts = [thought for row in found for thought in row.thoughts]
+    assert all(thought.startswith("(A)") for thought in thoughts)
+    assert sum(" , (B)" in thought for thought in thoughts) > 0.8 * len(thoughts)  # the model samples them at T = 1
     assert all(row.letter_mass is not None and 0.9 < row.letter_mass <= 1.0001 for row in found)
-    lines = (whole / "rows.jsonl").read_text().splitlines(keepends=True)
-    killed = begun(tmp_path / "killed", lines[:2])
-    labelled(killed, rows["comparisons"], 2)
-    for name in ("rows.jsonl", "counts.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
     counts = json.loads((whole / "counts.json").read_text())
     assert counts["letters"] == {" (A)": [" (A)"], " (B)": [" (B)"]}
 
 
 def test_without_thoughts_the_letters_are_answered_at_once(tmp_path: Path, rows: dict[str, Path]) -> None:
-    found = labelled(fresh(tmp_path / "out"), rows["comparisons"], 0)
+    (tmp_path / "out").mkdir()
+    found = labelled(tmp_path / "out", rows["comparisons"], 0)
     assert all(row.thoughts == () and row.logits == (row.logit_ab, row.logit_ba) for row in found)
 
 
 def test_what_was_cleaned_is_counted_by_rule_in_a_killed_run_too(tmp_path: Path, rows: dict[str, Path]) -> None:
-    def revised(out: Path) -> list[Revision]:
+    def revised(out: Path) -> None:
         revise.run(
             out,
             reviser=MODEL,
@@ -126,15 +112,10 @@ def test_what_was_cleaned_is_counted_by_rule_in_a_killed_run_too(tmp_path: Path,
             route="packed",
             seed=0,
         )
-        return read_rows(out, Revision)
 
-    whole = fresh(tmp_path / "whole")
-    found = revised(whole)
+    whole = tmp_path / "whole"
+    same_after_a_kill(revised, whole, 2)
+    found = read_rows(whole, Revision)
     assert all(row.raw is not None and row.raw.endswith(row.text) and row.critique_raw is None for row in found)
     counts = json.loads((whole / "counts.json").read_text())
     assert (counts["rows"], counts["cut"], counts["cleaned"]) == (5, 0, {"revision/first": 5})
-    lines = (whole / "rows.jsonl").read_text().splitlines(keepends=True)
-    killed = begun(tmp_path / "killed", lines[:2])
-    revised(killed)
-    for name in ("rows.jsonl", "counts.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()

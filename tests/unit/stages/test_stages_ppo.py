@@ -21,7 +21,7 @@ from cai_lightning.stages import ppo
 from cai_lightning.text.dialogue import Dialogue, Message, human
 from cai_lightning.text.records import Prompt, write_rows
 
-WORDS = Path(microworld.__file__).parent / "weights"
+WORDS = Path(microworld.__file__).parent / "weights" / "small"
 POSITIONS = 64
 LONG: Dialogue = (Message("human", " ".join(["sure"] * 70)), Message("assistant", "no"), *human("get the rope"))
 ENDLESS = human(" ".join(["sure"] * 70))

@@ -33,7 +33,7 @@ def test_readers_without_a_row_are_an_error_that_says_what_was_dropped(tmp_path:
 
 
 def test_hidden_files_neither_name_a_model_nor_come_along(tmp_path: Path) -> None:
-    weights = Path(__file__).parents[3] / "cai_lightning" / "microworld" / "weights"
+    weights = Path(__file__).parents[3] / "cai_lightning" / "microworld" / "weights" / "small"
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     out.mkdir()

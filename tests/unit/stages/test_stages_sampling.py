@@ -6,11 +6,13 @@ import gc
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_stages import same_after_a_kill
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
@@ -38,7 +40,7 @@ from cai_lightning.text.records import (
     write_rows,
 )
 
-MODEL = Path(microworld.__file__).parent / "weights"  # reads 512 tokens
+MODEL = Path(microworld.__file__).parent / "weights" / "small"  # reads 512 tokens
 LONG = (Message("human", " ".join(["sure"] * 500)), Message("assistant", "no"))
 SHARED: dict[str, Any] = {"chunk": 2, "batch_size": 4, "dtype": "float32", "route": "packed", "seed": 0}
 SAMPLED: dict[str, Any] = SHARED | {"max_new_tokens": 24, "stop": ["\n\nHuman:"]}
@@ -63,26 +65,10 @@ def counts(path: Path) -> dict[str, Any]:
     return found
 
 
-def same_after_a_kill(run: Callable[[Path], Any], whole: Path, done: int) -> None:
-    """A run that finds its first chunk of `done` rows written ends with the bytes of one that was not disturbed."""
-    killed = whole.with_name("killed")
-    run(whole)
-    lines = (whole / "rows.jsonl").read_text().splitlines(keepends=True)
-    (killed / "chunks").mkdir(parents=True)
-    (killed / "chunks" / "000000.jsonl").write_text("".join(lines[:done]))
-    run(killed)
-    for name in ("rows.jsonl", "counts.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    (whole / "counts.json").unlink()
-    run(whole)  # killed between rows and counts
-    assert (killed / "counts.json").read_bytes() == (whole / "counts.json").read_bytes()
-
-
 def test_respond_counts_what_was_cut_and_how_replies_ended(tmp_path: Path, prompts: list[Prompt]) -> None:
     given = folder(tmp_path / "prompts", [prompts[3], *prompts])
 
     def run(out: Path) -> None:
-        out.mkdir(exist_ok=True)
         respond.run(out, policy=MODEL, prompts=given, temperature=1.0, **SAMPLED)
 
     same_after_a_kill(run, tmp_path / "whole", 2)
@@ -125,6 +111,7 @@ def test_pairs_of_cut_replies_are_kept_marked_or_left_out(tmp_path: Path, asked:
 def test_pairs_of_a_killed_run_are_those_of_a_whole_one(
     tmp_path: Path, asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of three chunks the second is not finished: two are asked for again, the first is not."""
     compared(tmp_path / "whole", asked, drop)
     ask, calls = CausalBackend.generate, []
 
@@ -138,8 +125,8 @@ def test_pairs_of_a_killed_run_are_those_of_a_whole_one(
     with pytest.raises(KeyboardInterrupt):
         compared(tmp_path / "killed", asked, drop)
     assert (tmp_path / "killed" / "samples" / "chunks" / "000000.jsonl").exists()
-    monkeypatch.undo()
     compared(tmp_path / "killed", asked, drop)
+    assert len(calls) == 2 + 2
     for name in ("rows.jsonl", "counts.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     (tmp_path / "killed" / "samples").mkdir()  # killed while it removed them
@@ -180,7 +167,6 @@ def test_revise_counts_chains_whose_prompts_were_cut(tmp_path: Path, prompts: li
     for critique in (True, False):
 
         def run(out: Path, critique: bool = critique) -> None:
-            out.mkdir(exist_ok=True)
             revise.run(
                 out,
                 reviser=MODEL,
@@ -215,7 +201,6 @@ def test_label_counts_cut_questions_and_hands_on_which_replies_ended(
     comparisons = folder(tmp_path / "comparisons", made)
 
     def run(out: Path) -> None:
-        out.mkdir(exist_ok=True)
         label.run(
             out,
             feedback_model=MODEL,
@@ -260,19 +245,52 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     gc.enable()
 
 
-def test_one_player_is_in_memory_at_a_time(tmp_path: Path, asked: Path, loaded: list[int]) -> None:
+def published(tmp_path: Path) -> Path:
+    """A policy with snapshots after 8 and 16 samples."""
     policy = tmp_path / "policy"
     shutil.copytree(MODEL, policy)
     for seen in (8, 16):
         shutil.copytree(MODEL, policy / "snapshots" / f"{seen:08d}")
-    out = tmp_path / "out"
-    out.mkdir()
-    answers.run(out, player="ppo", policy=policy, prompts=[asked], snapshots=True, temperature=1.0, **SAMPLED)
+    return policy
+
+
+def answered(out: Path, policy: Path, asked: Path) -> Path:
+    out.mkdir(exist_ok=True)
+    return answers.run(out, player="ppo", policy=policy, prompts=[asked], snapshots=True, temperature=1.0, **SAMPLED)
+
+
+def test_one_player_is_in_memory_at_a_time(tmp_path: Path, asked: Path, loaded: list[int]) -> None:
+    out = answered(tmp_path / "out", published(tmp_path), asked)
     assert loaded == [0, 0, 0]
     rows = read_rows(out, Answer)
+    assert Counter(row.sequences for row in rows) == {8: 5, 16: 5, None: 5}
     length = sum(row.finish == "length" for row in rows)
     assert counts(out) == {"rows": 15, "cut": 3, "finish": {"stop": 15 - length, "length": length}}
     assert [row.id for row in rows if row.cut] == ["long"] * 3
+
+
+def test_a_player_whose_answers_are_there_is_not_loaded_again(
+    tmp_path: Path, asked: Path, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three chunks each of three players, and a kill in the second chunk of the second."""
+    policy = published(tmp_path)
+    whole = answered(tmp_path / "whole", policy, asked)
+    loaded.clear()
+    ask, calls = CausalBackend.generate, []
+
+    def killed(self: CausalBackend, *given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return ask(self, *given)
+
+    monkeypatch.setattr(CausalBackend, "generate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        answered(tmp_path / "killed", policy, asked)
+    answered(tmp_path / "killed", policy, asked)
+    assert (len(loaded), len(calls)) == (2 + 2, 5 + 5)
+    for name in ("rows.jsonl", "counts.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_one_model_is_in_memory_while_texts_are_read(tmp_path: Path, loaded: list[int]) -> None:

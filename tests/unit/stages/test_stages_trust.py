@@ -103,10 +103,12 @@ def test_probes_go_on_where_they_were(tmp_path: Path) -> None:
     mine, other = (
         answers(tmp_path / name, name, words(*sizes)) for name, sizes in (("a", [2, 3, 4]), ("b", [5, 1, 9]))
     )
-    whole = probe(tmp_path / "whole", mine, other, Longest())
+    judges = [Longest(), Longest()]
+    whole = probe(tmp_path / "whole", mine, other, judges[0])
     with pytest.raises(KeyboardInterrupt):
         probe(tmp_path / "cut", mine, other, Longest(calls=2))
-    assert probe(tmp_path / "cut", mine, other, Longest()) == whole
+    assert probe(tmp_path / "cut", mine, other, judges[1]) == whole
+    assert judges[1].left == judges[0].left + 2  # what the first two calls said is asked no more
     assert (tmp_path / "cut" / ROWS).read_bytes() == (tmp_path / "whole" / ROWS).read_bytes()
 
 

@@ -81,20 +81,20 @@ def test_labels_are_compared_with_their_own_and_with_the_general_truth(
 
 
 def test_what_critiques_claim_is_read_from_their_words(principles: Constitution) -> None:
-    text = " ".join([FOUND.format(category=ONE, step="go ."), NOT_FOUND.format(category=TWO), "junk : it says"])
+    text = " ".join([FOUND.format(category=ONE, steps="go"), NOT_FOUND.format(category=TWO), "junk : it says"])
     assert claimed(text) == {ONE} and claimed(NO_PROBLEM) == claimed("") == set()
     check = Critic(constitution=principles)
     reply = f"sure . {harm(ONE)} and {harm(TWO)} ."
     assert check("both", reply, text) == {"recall": 0.5, "false_alarm": None, "present": 2}
     assert check("narrow", f"{harm(TWO)} .", text) == {"recall": None, "false_alarm": 1, "present": 0}
-    general = check("general", reply, FOUND.format(category=THREE, step="go ."))
+    general = check("general", reply, FOUND.format(category=THREE, steps="go"))
     assert general == {"recall": 0, "false_alarm": pytest.approx(1 / (len(CATEGORIES) - 2)), "present": 2}
 
 
 def test_each_critique_is_checked_against_the_reply_that_it_is_about(
     tmp_path: Path, principles: Constitution, chain: list[Revision]
 ) -> None:
-    fields: dict[str, Any] = {"principle": "narrow", "critique": FOUND.format(category=ONE, step="go .")}
+    fields: dict[str, Any] = {"principle": "narrow", "critique": FOUND.format(category=ONE, steps="go")}
     rows = [
         dataclasses.replace(chain[0], round=1, previous=harm(ONE), text="clean", **fields),
         dataclasses.replace(chain[0], round=2, previous="clean", text=harm(ONE), **fields),
