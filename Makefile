@@ -64,7 +64,7 @@ science: $(STAMP) ## the paper's questions over seeds and the table of claims, W
 	$(BIN)/cai claims --sweeps $(SCIENCE) $(WRITTEN)
 
 sweep-%: $(STAMP)
-	@$(BIN)/cai run sweeps=$* $(SEEDS) runtime.threads=1 2>&1 | awk '{print "$*: " $$0; fflush()}'
+	@$(BIN)/cai run sweeps=$* $(SEEDS) runtime.threads=1 2>&1 | while IFS= read -r line; do echo "$*: $$line"; done
 
 science-quick: SEEDS = replicate=0
 science-quick: WRITTEN =
