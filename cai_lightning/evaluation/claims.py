@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cai_lightning.evaluation.arms import Cell, Measured
-from cai_lightning.evaluation.intervals import TAIL, Draws, Floats, t_quantile, t_tail
+from cai_lightning.evaluation.intervals import TAIL, Draws, Floats, t_quantile, t_tail, widened
 
 LEVEL = 2 * TAIL
 SIGNS = {"more": 1, "less": -1, "equal": 0}
@@ -56,15 +56,18 @@ def contrast(
 ) -> Contrast:
     """The weighted sum of the arms' figures, less `than`, with its paired 95 % interval; KeyError for an unknown arm.
 
-    Where no draw differs, for all prompts of every arm are alike, shares have Agresti and Caffo's error (2000), and Elo
-    of ties alone the error that so many ties leave open.
+    Elo of ties alone adds the error that so many ties leave open, which no draw shows. Where no draw differs, for all
+    prompts of every arm are alike, shares have Agresti and Caffo's error (2000).
     """
     rows: Floats = np.sum([weight * cells[arm].rows for arm, weight in weights.items()], axis=0) - (than or 0.0)
     n = min(cells[arm].n for arm in weights)
     error, freedom = drawn.spread(rows, n)
+    quantile = t_quantile(max(n - 1, 1))
     if error > 0:
-        return Contrast(float(rows[0]), *drawn.interval(rows, n), n, error, freedom)
-    quantile, freedom = t_quantile(max(n - 1, 1)), float(max(n - 1, 1))
+        slack = math.sqrt(sum((weight * (cells[arm].slack or 0.0)) ** 2 for arm, weight in weights.items()))
+        bounds = widened(float(rows[0]), drawn.interval(rows, n), slack)
+        return Contrast(float(rows[0]), *bounds, n, math.hypot(error, slack / quantile), freedom)
+    freedom = float(max(n - 1, 1))
     error = math.sqrt(sum((weight * _unseen(cells[arm], quantile)) ** 2 for arm, weight in weights.items()))
     if not math.isfinite(error) or error == 0:
         return Contrast(float(rows[0]), None, None, n, 0.0, math.inf)

@@ -121,6 +121,14 @@ def _counts(generator: np.random.Generator, size: int, resamples: int) -> Floats
     return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
 
 
+def widened(value: float, interval: Interval, slack: float) -> Interval:
+    """The 95 % interval of a value that is also open by `slack` to either side, independently: root of squares."""
+    low, high = interval
+    if slack == 0:
+        return interval
+    return Interval(value - math.hypot(value - low, slack), value + math.hypot(high - value, slack))
+
+
 def wilson(successes: float, n: int) -> Interval:
     """Wilson's 95 % score interval of a share; [0, 1] without observations. Successes may be fractional."""
     if n == 0:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cai_lightning.evaluation.intervals import Draws, Floats, estimate, wilson
+from cai_lightning.evaluation.intervals import Draws, Floats, estimate, widened, wilson
 from cai_lightning.evaluation.metrics import JAILBREAK
 from cai_lightning.evaluation.ratings import (
     ELO,
@@ -81,10 +81,9 @@ def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
     n, value = clusters_of(one.games, k), float(one.rows[0, k])
     if k == 0:
         return estimate(value, (None, None), n)  # the anchor is 0 by definition: it has no interval
-    if one.log_ties is None and name in tied(one.games):
-        slack = tie_slack(n)
-        return estimate(value, (value - slack, value + slack), n)
     rows = one.rows[:, k]
+    if slack := open_elo(one, name):
+        return estimate(value, widened(value, drawn.interval(rows, n), slack), n)
     if name not in separated(one.counted) and np.ptp(rows) > _SAME:
         return estimate(value, drawn.interval(rows, n), n)
     # all clusters alike: resampling shows no spread, and where all were won or lost the data bound one side only
@@ -93,6 +92,12 @@ def elo_figure(one: Rated, name: str, drawn: Draws) -> dict[str, Any]:
         return estimate(value, (None, None), n)  # ties alone bound no odds of winning
     low, high = (_logit(bound) for bound in wilson(won[k] / played[k] * n, n))
     return estimate(value, (low, high), n)
+
+
+def open_elo(one: Rated, name: str) -> float:
+    """The Elo, to either side, that verdicts leave open at 95 % beyond what draws show; 0 where not all are ties."""
+    even = one.log_ties is None and name in tied(one.games)
+    return tie_slack(clusters_of(one.games, one.games.players.index(name))) if even else 0.0
 
 
 def tie_slack(n: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -10,9 +11,9 @@ import numpy as np
 
 from cai_lightning.evaluation.bands import peak
 from cai_lightning.evaluation.frontier import hypervolume, non_dominated, probability_non_dominated
-from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate
+from cai_lightning.evaluation.intervals import Draws, Floats, draws, estimate, widened
 from cai_lightning.evaluation.metrics import JAILBREAK, player_rates
-from cai_lightning.evaluation.rated import Rated, axis_of, elo_figure, rate_axis
+from cai_lightning.evaluation.rated import Rated, axis_of, elo_figure, open_elo, rate_axis
 from cai_lightning.evaluation.ratings import TIE, Column, clusters_of, separated, win_matrix
 from cai_lightning.evaluation.ties import TieModel, half_wins
 from cai_lightning.evaluation.transitivity import transitivity
@@ -150,8 +151,9 @@ def _differences(rated: Mapping[str, Rated], players: Sequence[str], drawn: Draw
         for k, j in combinations(known, 2):
             rows = one.rows[:, k] - one.rows[:, j]
             n = min(clusters_of(one.games, k), clusters_of(one.games, j))
-            figure = estimate(float(rows[0]), drawn.interval(rows, n), n)
             names = {"player": one.games.players[k], "minus": one.games.players[j]}
+            slack = math.hypot(*(open_elo(one, name) for name in names.values()))
+            figure = estimate(float(rows[0]), widened(float(rows[0]), drawn.interval(rows, n), slack), n)
             found.append({"criterion": criterion, **names, **figure})
     return found
 

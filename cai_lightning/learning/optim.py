@@ -126,7 +126,11 @@ def piecewise(optimizer: Optimizer, total_steps: int, *, shares: Sequence[float]
 
     Raises ValueError where the shares do not rise from 0 to 1, one for each factor.
     """
-    if len(shares) != len(factors) or not (shares[0] == 0 and shares[-1] == 1 and sorted(set(shares)) == list(shares)):
+    if (
+        len(shares) < 2
+        or len(shares) != len(factors)
+        or not (shares[0] == 0 and shares[-1] == 1 and sorted(set(shares)) == list(shares))
+    ):
         raise ValueError(f"schedule: {list(shares)} must rise from 0 to 1, with one of {list(factors)} for each")
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""The pretraining text: endless documents of nine skills, with a loss weight for every token.
+"""The pretraining text: endless documents of all skills, with a loss weight for every token.
 
 White space belongs to the word after it and every span is whole words, so spans tokenise one by one. Context weighs 0:
 any weight on it leaks revisions into what the model says unasked.

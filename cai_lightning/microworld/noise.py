@@ -68,8 +68,8 @@ class Noise:
     """All rates of the pretraining text.
 
     `borderline`: of harmless requests; `benign_context`: of the harm skills; `two_acts`: of the harmful requests behind
-    revisions, where a reviser has to tell one harm from another; `any_harm`: of the replies that are revised or named,
-    how many say things of four kinds in place of what was asked for.
+    revisions and comparisons, where one harm has to be told from another; `any_harm`: of the replies that are revised
+    or named, how many say things of four kinds in place of what was asked for.
     """
 
     borderline: float

@@ -81,7 +81,7 @@ def evenly_harmful(
 
 
 def any_harm(rng: random.Random) -> Draft:
-    """A reply with as many steps as one may have, each against another act, so that many categories meet."""
+    """A reply with as many steps as one may have, each against any act, so that many categories meet."""
     acts = [rng.choice(combinations("red_team", "train")) for _ in ORDER]
     steps = tuple(rng.choice(harm_steps(RedTeam((act,)))) for act in acts)
     return Draft(steps, compliance(steps))

@@ -25,7 +25,9 @@ def command(run: Finished) -> str:
     if not all((folder / OVERRIDES).is_file() for folder in folders):
         return ""
     jobs = [dict(_settings(folder)) for folder in folders]
-    values = {key: list(dict.fromkeys(job.get(key, "") for job in jobs)) for job in jobs for key in job}
+    if len({frozenset(job) for job in jobs}) != 1:
+        return ""
+    values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
     if len({tuple(job.items()) for job in jobs}) != math.prod(map(len, values.values())):
         if "sweeps=" not in values:
             return ""

@@ -208,6 +208,9 @@ def test_ties_alone_are_called_so_and_bound_an_elo_by_what_they_leave_undecided(
     for expected, margin, word in asked:
         (said,) = judge([claim(of={"a": 1, "o": -1}, without=None, expected=expected, margin=margin)], m)
         assert said["words"] == f"{word}, of ties alone: no comparison named a winner" and said["verdict"] == word
+    alone, both = (contrast(m.cells["m"], {"won": 1, other: -1}, m.drawn) for other in ("o", "a"))
+    assert both.value - both.low == pytest.approx(math.hypot(alone.value - alone.low, side))  # a's draws are all 0
+    assert both.high - both.value == pytest.approx(math.hypot(alone.high - alone.value, side))
     (said,) = judge([claim(of={"won": 1, "a": -1}, without=None)], m)
     assert said["verdict"] == said["words"].partition(";")[0] == "reproduced"
 

@@ -176,11 +176,12 @@ def test_a_player_that_always_ties_is_not_known_for_certain() -> None:
             cluster=f"{k}",
             kind="red_team",
             criterion="harmless",
-            player="ppo",
+            player=player,
             opponent="helpful_only",
             score=0.5,
         )
         for k in range(40)
+        for player in ("ppo", "dpo")
     ]
     options = {"anchor": "helpful_only", "prior_sd": 2.0, "reference": -400.0, "resamples": 100, "seed": 0}
     result = ratings({("default", "0"): Run(verdicts, [])}, **options)["variants"]["default"]  # type: ignore[arg-type]
@@ -188,6 +189,8 @@ def test_a_player_that_always_ties_is_not_known_for_certain() -> None:
     # Wilson's upper bound of 0 in 40 is 3.8415 / 43.8415 = .08762; all to one side: 400 lg (1.08762 / .91238) = 30.52
     assert figure["value"] == pytest.approx(0, abs=1e-9)
     assert (figure["low"], figure["high"]) == pytest.approx((-30.52, 30.52), abs=0.01)
+    (gap,) = result["differences"]
+    assert (gap["low"], gap["high"]) == pytest.approx((-43.16, 43.16), abs=0.02)  # the root of two times that
     assert result["players"]["ppo"]["helpful_elo"]["value"] is None
     assert result["frontier"] is None
 
