@@ -141,7 +141,9 @@ def verdict_words(claim: Figures) -> str:
     words, word = str(claim.get("words") or ""), claim.get("verdict")
     said = words if words != word else ""
     if word == "inconclusive" and claim.get("p") is not None and claim["p"] <= LEVEL < (claim.get("p_holm") or 0):
-        said = f"{said}; " * bool(said) + "shown alone, but not among all claims"
+        turned = claim.get("expected") == ("less" if float(claim["value"]) > 0 else "more")
+        alone = "contradicted" if turned else "shown"
+        said = f"{said}; " * bool(said) + f"{alone} alone, but not among all claims"
     return small(said)
 
 

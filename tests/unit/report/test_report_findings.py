@@ -57,6 +57,8 @@ def test_an_arm_of_ties_alone_says_so_and_a_claim_says_when_only_the_correction_
     text = " ".join(" ".join(read(section(table)).words).split())
     assert "only ties, counted as 50.0 42.0 … 58.0" in text
     assert "shown alone, but not among all claims" in text and text.count("inconclusive") == 1
+    turned = claim("late", "inconclusive", 0.1, p=0.02, p_holm=0.06, words="inconclusive", than=0.1)
+    assert "contradicted alone, but not among all claims" in " ".join(read(section(made(claims=[turned]))).words)
     assert "less than 10.0 %" in text and "Harmful, points from 10.0" in text
     assert "Without its ingredient" not in text  # no claim has a control
     assert [row["words"] for row in rows(table)] == ["only ties", "inconclusive"]
