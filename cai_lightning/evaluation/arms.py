@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from cai_lightning.evaluation.intervals import FEW, Draws, Floats, draws, estimate, wilson
-from cai_lightning.evaluation.rated import axis_of, elo_figure, rate_axis, tie_slack
-from cai_lightning.evaluation.ratings import TIE, Column, clusters_of, tied
+from cai_lightning.evaluation.rated import axis_of, elo_figure, open_elo, rate_axis
+from cai_lightning.evaluation.ratings import TIE, Column, clusters_of
 from cai_lightning.evaluation.summary import Run
 from cai_lightning.text.records import Assessment
 
@@ -159,19 +159,19 @@ def _elo(
     if not any(verdicts):
         return {}
     rated = rate_axis(verdicts, columns, drawn, anchor=anchor, prior_sd=prior_sd)
-    rows, even = np.round(rated.rows, _DIGITS), tied(rated.games)
+    rows = np.round(rated.rows, _DIGITS)
     cells = {}
     for k, name in enumerate(rated.games.players):
         n, figure = clusters_of(rated.games, k), elo_figure(rated, name, drawn)
-        if name in even:
-            cells[name] = Cell(rows[:, k], n, False, _marked(figure), tie_slack(n))
+        if slack := open_elo(rated, name):
+            cells[name] = Cell(rows[:, k], n, False, _marked(figure), slack)
         else:
             cells[name] = Cell(rows[:, k], n, False, figure, None if k else 0.0)
     return cells
 
 
 def _of_ties(n: int) -> dict[str, Any]:
-    """A share that n clusters of ties alone make: one half, and the same way from it as `tie_slack`."""
+    """A share that n clusters of ties alone make: one half, and the same way from it as `rated.tie_slack`."""
     open_ = wilson(0, n).high / 2
     return _marked(estimate(TIE, (TIE - open_, TIE + open_), n))
 
