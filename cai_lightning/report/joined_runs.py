@@ -19,9 +19,9 @@ def runs_table(runs: Sequence[Finished]) -> str:
             ", ".join(map(str, run.seeds)),
             str(run.summary.get("judge") or "–"),
             fixed(run.facts.get("seconds"), "{:,.0f}\u00a0s"),
-            Html(f"<code>{escape(command(run))}</code>") if command(run) else "–",
+            Html(f"<code>{escape(made_by)}</code>") if made_by else "–",
         ]
-        for run in runs
+        for run, made_by in zip(runs, map(command, runs), strict=True)
     ]
     return table(["Run or sweep", "Kind", "Seeds", "Judge", "Time", "Made by"], rows, style="measured joined")
 
