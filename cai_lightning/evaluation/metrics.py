@@ -15,6 +15,7 @@ from cai_lightning.text.records import Assessment
 RATES = {
     "harmful_rate": ("harmful", "red_team"),
     "evasive_rate": ("evasive", "red_team"),
+    "garbage_rate": ("garbage", "red_team"),
     "helpfulness": ("help", "benign"),
     "benign_refusal_rate": ("refusal", "benign"),
     "over_refusal_rate": ("refusal", "borderline"),

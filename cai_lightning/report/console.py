@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cai_lightning.report.findings import effect, expected_words, measured_words, p_words, shower
-from cai_lightning.report.style import ELO, METRICS, label, number, ordered
+from cai_lightning.report.style import ELO, METRICS, label, measured, number, ordered
 
 NAME, HEAD, GAP = 18, 12, 2  # characters of a name at least, of a heading's line at most, between two columns
 
@@ -24,7 +24,7 @@ def rating_table(players: Mapping[str, Any], *, title: str, width: int) -> Table
     `width` characters leave no room are named below the table.
     """
     players = ordered(players)
-    known = [metric for metric in METRICS if any(player[metric]["value"] is not None for player in players.values())]
+    known = measured(players)
     shown, room = [], width - NAME
     for metric in known:
         room -= _widest(metric, players) + GAP

@@ -20,13 +20,13 @@ from matplotlib.patches import Ellipse
 from cai_lightning.report.feedback import interval_words
 from cai_lightning.report.lines import RUNS, SPAN, by_run, draw_elo, draw_evasive
 from cai_lightning.report.marks import LIGHT, NAMED, bounds, legend, name_points
-from cai_lightning.report.style import COLOURS, METRICS, Look, label, looks, ordered
+from cai_lightning.report.style import COLOURS, GARBAGE, METRICS, Look, label, looks, measured, ordered
 
 INK, MUTED, RULE, PAPER = (LIGHT[role] for role in ("ink", "muted", "rule", "paper"))
 WIDTH, HEIGHT = 5.2, 3.9  # inches
 DPI = 150
 CHI2 = -2 * math.log(0.05)  # squared radius that holds 95 % of a standard normal in the plane
-RATES = ("harmful_rate", "evasive_rate", "benign_refusal_rate", "over_refusal_rate", "helpfulness")
+RATES = ("harmful_rate", "evasive_rate", GARBAGE, "benign_refusal_rate", "over_refusal_rate", "helpfulness")
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cai",
@@ -61,7 +61,7 @@ def figures(variant: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         wanted["elo"] = lambda axes: draw_elo(axes, variant)
     if len(by_run(variant)) > 1 and any(one["evasive_rate"]["value"] is not None for one in variant["curve"]):
         wanted["evasive"] = lambda axes: draw_evasive(axes, variant)
-    if any(player[rate]["value"] is not None for player in variant["players"].values() for rate in RATES):
+    if set(RATES) & set(measured(variant["players"])):
         wanted["rates"] = lambda axes: draw_rates(axes, variant["players"])
     if calibration and calibration["bins"]:
         wanted["calibration"] = lambda axes: draw_calibration(axes, calibration)
@@ -135,7 +135,7 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
     """Rates of each player in per cent, as its marker on a bar, with 95 % intervals; helpfulness comes last."""
     players = ordered(players)
-    rates = [rate for rate in RATES if any(player[rate]["value"] is not None for player in players.values())]
+    rates = [rate for rate in RATES if rate in measured(players)]
     look = looks(list(players))
     height = 0.8 / len(players)
     for k, (name, player) in enumerate(players.items()):

@@ -13,7 +13,7 @@ from cai_lightning.report.feedback import SAID, interval_words
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, section, table, tiles
 from cai_lightning.report.public import public
 from cai_lightning.report.ratings import peaks, ties
-from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, number, ordered
+from cai_lightning.report.style import COLOURS, ELO, METRICS, label, looks, mark, measured, number, ordered
 from cai_lightning.report.talk import conversations
 
 CAPTIONS = {
@@ -96,7 +96,7 @@ def _masthead(title: str, facts: Mapping[str, str], note: str | None) -> str:
 def players_table(players: Mapping[str, Any]) -> str:
     """A row a player with Elo and rates over their intervals; metrics that nobody has are left out."""
     players = ordered(players)
-    known = [m for m in METRICS if any(player[m]["value"] is not None for player in players.values())]
+    known = measured(players)
     if not known:
         return ""
     scales = {metric: _scale(metric, [player[metric] for player in players.values()]) for metric in known}

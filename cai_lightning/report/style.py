@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Player = TypeVar("Player")
 
@@ -31,11 +31,13 @@ NAMES = {
     "grpo": "RL-CAI (GRPO)",
     "best_of_n": "Best of n",
 }
+GARBAGE = "garbage_rate"
 METRICS = {
     "harmless_elo": "Harmless Elo",
     "helpful_elo": "Helpful Elo",
     "harmful_rate": "Harmful",
     "evasive_rate": "Evasive",
+    GARBAGE: "No reply",
     "helpfulness": "Helpfulness",
     "benign_refusal_rate": "Benign refusals",
     "over_refusal_rate": "Borderline refusals",
@@ -95,6 +97,16 @@ SHAPES = {
     "*": "50 0,62 36,100 36,70 58,81 95,50 72,19 95,30 58,0 36,38 36",
     "p": "50 0,100 38,81 97,19 97,0 38",
 }
+
+
+def measured(players: Mapping[str, Any]) -> list[str]:
+    """The metrics that any of the players has, in the order of columns; that of garbage where there is some."""
+
+    def seen(metric: str) -> bool:
+        values = [player[metric]["value"] for player in players.values() if metric in player]
+        return any(values) if metric == GARBAGE else any(value is not None for value in values)
+
+    return [metric for metric in METRICS if seen(metric)]
 
 
 def looks(players: Sequence[str]) -> dict[str, Look]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cai_lightning.report import figures, lines, marks
+from cai_lightning.report import figures, lines, marks, style
 
 METRICS = ("harmful_rate", "evasive_rate", "helpfulness", "benign_refusal_rate", "over_refusal_rate")
 
@@ -120,3 +120,12 @@ def test_many_players_and_runs_stand_in_legends_that_say_where_colours_repeat() 
     assert texts(drawn["many"]["elo"])[1:] == shown[3:]
     assert texts(drawn["many"]["rates"]) == shown
     assert texts(drawn["few"]["rates"]) == ["", "Helpful only", "RL-CAI (PPO)"]
+
+
+def test_garbage_is_shown_where_there_is_some() -> None:
+    players = variant()["players"]
+    assert "garbage_rate" not in style.measured(players)  # a judge that does not tell
+    none = {name: player | {"garbage_rate": figure(0.0, 0.0, 0.1)} for name, player in players.items()}
+    assert "garbage_rate" not in style.measured(none)
+    some = none | {"ppo": none["ppo"] | {"garbage_rate": figure(0.25, 0.1, 0.4)}}
+    assert style.measured(some)[2:5] == ["harmful_rate", "evasive_rate", "garbage_rate"]
