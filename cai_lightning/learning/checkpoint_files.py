@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning.pytorch.plugins import CheckpointIO
@@ -38,17 +38,22 @@ class WholeFiles(CheckpointIO):  # type: ignore[misc]
 def write(state: dict[str, Any], path: Path) -> None:
     """A checkpoint at `path` with its digest beside it; older ones in its folder go when it has been read back.
 
-    Whatever fails, a disk that is full for one, leaves the older ones as they were, and nothing half-written.
+    Whatever fails, a disk that is full for one, leaves the older ones as they were, and nothing half-written; what a
+    killed process had half-written goes first. Raises OSError where other bytes are read than were written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"*{_NEW}"):
+        left.unlink()
     new = path.with_name(path.name + _NEW)
     try:
         with new.open("wb") as file:
-            torch.save(state, file)
+            passed = _Hashed(file)
+            torch.save(state, cast(IO[bytes], passed))
             _synced(file)
-        digest = path.with_suffix(DIGEST)
-        with digest.open("w", encoding="ascii") as file:
-            file.write(_digest(new))
+        if _digest(new) != passed.hash.hexdigest():
+            raise OSError(f"{new}: not the bytes that were written are read back; look at the disk")
+        with path.with_suffix(DIGEST).open("w", encoding="ascii") as file:
+            file.write(passed.hash.hexdigest())
             _synced(file)
         os.replace(new, path)
     except BaseException:
@@ -74,6 +79,21 @@ def remove(path: Path) -> None:
     """Removes a checkpoint and its digest."""
     path.unlink(missing_ok=True)
     path.with_suffix(DIGEST).unlink(missing_ok=True)
+
+
+class _Hashed:
+    """A file to write to, and the digest of what passed through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _digest(path: Path) -> str:

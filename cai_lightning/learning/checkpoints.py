@@ -47,7 +47,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
         self._trainer: Trainer | None = None
         self._last = time.monotonic()
         # the least of the last three: one write that a busy disk made slow would put the next one off for long
-        self._seconds = deque([_FIRST_SECONDS], maxlen=3)
+        self._seconds: deque[float] = deque(maxlen=3)
         self._step = 0  # of the checkpoint that there is
 
     def found(self) -> Path | None:
@@ -80,7 +80,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
             return
         if trainer.global_step == self._step:
             return
-        due = (time.monotonic() - self._last) * self._share >= min(self._seconds)
+        due = (time.monotonic() - self._last) * self._share >= min(self._seconds, default=_FIRST_SECONDS)
         if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
             start = time.monotonic()
             self._step = trainer.global_step

@@ -21,9 +21,17 @@ class StepFigures:
         self._sums: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
 
-    def add(self, module: LightningModule, batch_idx: int, figures: Mapping[str, Tensor], weight: Tensor) -> None:
-        """Takes the figures of one batch, which weigh `weight` (0 for a batch that only fills up a step); what is NaN
-        was not there. With the last batch of a step it logs.
+    def add(
+        self,
+        module: LightningModule,
+        batch_idx: int,
+        figures: Mapping[str, Tensor],
+        weight: Tensor,
+        *,
+        masses: Mapping[str, Tensor],
+    ) -> None:
+        """Takes the figures of one batch, which weigh `weight` (0 for a batch that only fills up a step); means over a
+        part of it weigh the part's `masses`, and what is NaN was not there. With a step's last batch it logs.
         """
         trainer = module.trainer
         if not due(trainer):
@@ -32,7 +40,8 @@ class StepFigures:
             module.log_dict(dict(figures))
             return
         for name, value in figures.items():
-            there = torch.where(value.isnan(), 0.0, weight.to(value))
+            mass = torch.where(weight > 0, masses.get(name, weight), 0)
+            there = torch.where(value.isnan(), 0.0, mass.to(value))
             self._sums[name] = self._sums.get(name, 0.0) + torch.where(there > 0, value, 0.0) * there
             self._weights[name] = self._weights.get(name, 0.0) + there
         last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches

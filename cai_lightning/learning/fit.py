@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import Strategy
 from transformers import PreTrainedModel
 
@@ -87,7 +88,8 @@ def fit(
             logger=list(loggers),
             log_every_n_steps=log_every,
             callbacks=[*guards, *callbacks, *kept],
-            plugins=[WholeFiles()],
+            # `cai run` has started the processes: a scheduler's variables around them say nothing of this fit
+            plugins=[WholeFiles(), LightningEnvironment()],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),

@@ -66,4 +66,6 @@ class HeldOutStop(Callback):  # type: ignore[misc]
 
 
 def _trained(module: LightningModule) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in module.named_parameters() if weight.requires_grad}
+    return {
+        name: weight.detach().to("cpu", copy=True) for name, weight in module.named_parameters() if weight.requires_grad
+    }

@@ -112,10 +112,13 @@ def dpo_loss(pairs: PreferenceInput, *, beta: float) -> LossOutput:
 
 
 def cdpo_loss(pairs: PreferenceInput, *, beta: float, label_smoothing: float) -> LossOutput:
-    """The DPO loss in nats per pair when a share `label_smoothing` (below 1/2) of the labels is thought flipped.
+    """The DPO loss in nats per pair when a share `label_smoothing` of the labels is thought flipped.
 
+    Raises ValueError unless 0 <= label_smoothing < 1/2: beyond it the loss prefers the rejected reply.
     Source: Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO" (v1.1), eq. 3.
     """
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing: is {label_smoothing}; it must be a share below 0.5, as of flipped labels")
     p_chosen = pairs.p_chosen * (1 - label_smoothing) + (1 - pairs.p_chosen) * label_smoothing
     return dpo_loss(pairs._replace(p_chosen=p_chosen), beta=beta)
 
@@ -194,14 +197,30 @@ def accuracies(
 
     The latter are named `rewards/accuracies/<source>`; NaN where the batch has no decided label of it.
     """
-    decided = (p_chosen != 0.5) & (weight > 0)
+    decided, of = _decided(p_chosen, weight, source, sources)
     agrees = (difference > 0) == (p_chosen > 0.5)
-    found = {"rewards/accuracies": masked_mean(agrees.to(difference.dtype), decided)}
-    if len(sources) > 1:
-        of = (source[:, None] == torch.arange(len(sources), device=source.device)) & decided[:, None]
-        shares = (of & agrees[:, None]).sum(0) / of.sum(0)
-        found |= {f"rewards/accuracies/{name}": share for name, share in zip(sources, shares, strict=True)}
-    return found
+    shares = (of & agrees[:, None]).sum(0) / of.sum(0)
+    whole = masked_mean(agrees.to(difference.dtype), decided)
+    return {"rewards/accuracies": whole, **_by_source(sources, shares)}
+
+
+@torch.no_grad()
+def decided_labels(p_chosen: Row, weight: Row, source: Numbers, sources: Sequence[str]) -> dict[str, Tensor]:
+    """The number of labels behind each figure of `accuracies`."""
+    decided, of = _decided(p_chosen, weight, source, sources)
+    return {"rewards/accuracies": decided.sum(), **_by_source(sources, of.sum(0))}
+
+
+def _decided(p_chosen: Row, weight: Row, source: Numbers, sources: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Which labels name a better reply, and of which source these are [label, source]."""
+    decided = (p_chosen != 0.5) & (weight > 0)
+    return decided, (source[:, None] == torch.arange(len(sources), device=source.device)) & decided[:, None]
+
+
+def _by_source(sources: Sequence[str], values: Tensor) -> dict[str, Tensor]:
+    if len(sources) < 2:
+        return {}
+    return {f"rewards/accuracies/{name}": value for name, value in zip(sources, values, strict=True)}
 
 
 def detached(metrics: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.figures import StepFigures
-from cai_lightning.learning.losses import LossOutput, PreferenceInput
+from cai_lightning.learning.losses import LossOutput, PreferenceInput, decided_labels
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
 from cai_lightning.models.adapters import names, only
@@ -76,7 +76,8 @@ class PreferenceModule(Shardable):  # type: ignore[misc]
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch, self._sources)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
-        self._figures.add(self, batch_idx, metrics, weight)
+        masses = decided_labels(batch.p_chosen, batch.weight, batch.source, self._sources)
+        self._figures.add(self, batch_idx, metrics, weight, masses=masses)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cai_lightning.learning.batches import PairBatch
 from cai_lightning.learning.figures import StepFigures
-from cai_lightning.learning.losses import accuracies, bradley_terry_loss, weighted_mean
+from cai_lightning.learning.losses import accuracies, bradley_terry_loss, decided_labels, weighted_mean
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.processes import Shardable
 
@@ -44,7 +44,8 @@ class RewardModule(Shardable):  # type: ignore[misc]
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch, self._sources)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
-        self._figures.add(self, batch_idx, metrics, weight)
+        masses = decided_labels(batch.p_chosen, batch.weight, batch.source, self._sources)
+        self._figures.add(self, batch_idx, metrics, weight, masses=masses)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
@@ -67,7 +68,7 @@ class RewardModule(Shardable):  # type: ignore[misc]
             metrics = {
                 "loss": preference.detach(),
                 **accuracies(difference, batch.p_chosen, batch.weight, batch.source, sources),
-                "rewards/margins": difference.mean(),
-                "rewards/mean": rewards.mean(),
+                "rewards/margins": weighted_mean(difference, batch.weight),
+                "rewards/mean": weighted_mean((chosen + rejected) / 2, batch.weight),
             }
         return loss, metrics

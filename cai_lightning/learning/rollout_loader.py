@@ -59,7 +59,8 @@ class RolloutLoader:
 
     Of several processes each gives out its part of every minibatch. Lightning sees an ordinary iterable of known
     length, so clipping, accumulation and precision stay automatic. The iteration is the module's epoch. `asked` is
-    called before each.
+    called before each. Minibatches that the trainer accumulates are one to the weights of their tokens; ValueError
+    where an iteration does not end with a whole step of them.
     """
 
     def __init__(
@@ -105,25 +106,37 @@ class RolloutLoader:
 
     def __iter__(self) -> Iterator[RolloutBatch]:
         self.asked(0)
-        iteration = self._module.current_epoch
+        iteration, accumulated = self._module.current_epoch, self._accumulated()
         prompts, together = self._rollouts // self._samples, self._minibatch // self._samples
         collected = self._collect(iteration)
         if (read := collected.read) is not None:
             mine = range(prompts)[self._rank :: self._processes]
-            yield self._batch(collected, range(prompts), [mine[tree] for tree in read.trees], read)
+            tokens = self._tokens(collected, range(prompts)) / self._processes
+            yield self._batch(collected, [mine[tree] for tree in read.trees], tokens, read)
             return
         rng = random.Random(f"{self._seed}/{iteration}")
-        for _ in range(self._ppo_epochs):
-            order = rng.sample(range(prompts), prompts)
-            for start in range(0, prompts, together):
-                chosen = order[start : start + together]
-                yield self._batch(collected, chosen, chosen[self._rank :: self._processes])
+        orders = [rng.sample(range(prompts), prompts) for _ in range(self._ppo_epochs)]
+        cut = [order[start : start + together] for order in orders for start in range(0, prompts, together)]
+        for number, chosen in enumerate(cut):
+            step = [tree for each in cut[number - number % accumulated :][:accumulated] for tree in each]
+            tokens = self._tokens(collected, step) / (accumulated * self._processes)
+            yield self._batch(collected, chosen[self._rank :: self._processes], tokens)
+
+    def _accumulated(self) -> int:
+        """The number of minibatches that make an optimizer step."""
+        accumulated = int(self._module.trainer.accumulate_grad_batches)
+        if len(self) % accumulated:
+            raise ValueError(f"accumulate: {accumulated} does not divide the {len(self)} minibatches of an iteration")
+        return accumulated
+
+    def _tokens(self, collected: Rollouts, chosen: Sequence[int]) -> Tensor:
+        """The number of tokens in the replies to the prompts so numbered."""
+        return collected.mask[rows_of(chosen, self._samples)].sum()
 
     def _batch(
-        self, collected: Rollouts, chosen: Sequence[int], mine: Sequence[int], read: Read | None = None
+        self, collected: Rollouts, mine: Sequence[int], tokens: Tensor, read: Read | None = None
     ) -> RolloutBatch:
-        """This process's part, the trees `mine`, of the minibatch of the trees `chosen`."""
-        tokens = collected.mask[rows_of(chosen, self._samples)].sum() / self._processes
+        """This process's part, the trees `mine`, of a minibatch, or of a step of several, of so many `tokens`."""
         return select(collected, mine, samples=self._samples, route=self._route, tokens=tokens, read=read)
 
 

@@ -29,7 +29,8 @@ class SFTModule(Shardable):  # type: ignore[misc]
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """The batch's part of the loss of its accumulation window."""
         loss, mean = self._losses(batch)
-        self._figures.add(self, batch_idx, {"loss": mean}, batch.weights.sum() * torch.isfinite(batch.divisor))
+        weight = batch.weights.sum() * torch.isfinite(batch.divisor)
+        self._figures.add(self, batch_idx, {"loss": mean}, weight, masses={})
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:  # noqa: ARG002

@@ -19,8 +19,8 @@ class Snapshots(Callback):  # type: ignore[misc]
         self._save = save
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves if this iteration is listed."""
+        """Saves if this iteration is listed; of several processes, which have the same policy, the first one."""
         iteration = trainer.current_epoch + 1
-        if iteration in self._iterations:
+        if iteration in self._iterations and trainer.is_global_zero:
             with evaluating(pl_module.policy):
                 self._save(iteration, pl_module.policy)

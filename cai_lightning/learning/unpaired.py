@@ -16,7 +16,7 @@ from cai_lightning.learning.losses import LossOutput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.preference import LiveReference
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.learning.unpaired_losses import UnpairedInput, batch_kl
+from cai_lightning.learning.unpaired_losses import UnpairedInput, batch_kl, sides
 from cai_lightning.models.causal import evaluating
 from cai_lightning.models.logprobs import branch_logprobs
 
@@ -52,7 +52,9 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
         assert self._kl is not None, "the first batch of a step has its mismatched texts"
         loss, metrics = self._step(batch, self._kl)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
-        self._figures.add(self, batch_idx, metrics, weight)
+        good, bad = sides(batch.p_desirable, batch.weight)
+        masses = {"rewards/desirable": good.sum(), "rewards/undesirable": bad.sum()}
+        self._figures.add(self, batch_idx, metrics, weight, masses=masses)
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: UnpairedBatch, batch_idx: int) -> None:  # noqa: ARG002
@@ -87,5 +89,7 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
                 policy = branch_logprobs(self.policy, one.packed, temperature=1.0)
             found = torch.stack([policy, self._live(self.policy, one.packed)]).cpu()
             rows += [found] if one.counts else []
+        # before 2.11 torch gave a pass with a graph the weights in half precision that one without it had left
+        torch.clear_autocast_cache()
         policy, reference = torch.cat(gathered(torch.cat(rows, 1), self.trainer.world_size), 1).to(self.device)
         return batch_kl(policy, reference)

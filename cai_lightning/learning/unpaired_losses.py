@@ -39,8 +39,7 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     desirable, undesirable = desirable_weight * torch.sigmoid(-gain), undesirable_weight * torch.sigmoid(gain)
     per_reply = replies.p_desirable * desirable + (1 - replies.p_desirable) * undesirable
     with torch.no_grad():
-        good = torch.where(replies.p_desirable > 0.5, replies.weight, 0.0)
-        bad = torch.where(replies.p_desirable < 0.5, replies.weight, 0.0)
+        good, bad = sides(replies.p_desirable, replies.weight)
         metrics = {
             "kl": replies.kl.detach(),
             "rewards/desirable": beta * weighted_mean(ratio, good),
@@ -48,6 +47,11 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
             "logps/policy": weighted_mean(replies.policy, replies.weight),
         }
     return LossOutput(weighted_mean(per_reply, replies.weight), metrics)
+
+
+def sides(p_desirable: Row, weight: Row) -> tuple[Row, Row]:
+    """The weights of the replies that are rather desirable than not, and of the others; 0 where a reply is neither."""
+    return torch.where(p_desirable > 0.5, weight, 0.0), torch.where(p_desirable < 0.5, weight, 0.0)
 
 
 @torch.no_grad()

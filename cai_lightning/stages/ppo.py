@@ -205,11 +205,19 @@ def _asked(format: Format, rows: Sequence[Prompt], room: int) -> tuple[list[Roll
 
 
 def check_recipe(recipe: Mapping[str, Any]) -> None:
-    """Raises ValueError where the processes of the fit would have a part of the policy each, or names clash."""
+    """Raises ValueError where the processes of the fit would have a part of the policy each, where an iteration would
+    end within an optimizer step, or where names clash.
+    """
     if memory.shards(recipe["fit"]):
         raise ValueError(
             "fit.strategy: PPO samples from the whole policy, which FSDP2 spreads over the processes; "
             "add trainer@stages.ppo.fit=ddp (the whole in each) or trainer@stages.ppo.fit=default (one process)"
+        )
+    batches, accumulate = recipe["ppo_epochs"] * recipe["rollouts"] // recipe["minibatch"], recipe["fit"]["accumulate"]
+    if batches % accumulate:
+        raise ValueError(
+            f"fit.accumulate: {accumulate} minibatches a step do not divide the {batches} of an iteration, which are "
+            "ppo_epochs x rollouts / minibatch; take a divisor, or another minibatch"
         )
     if "first" in recipe["ensemble"]:
         raise ValueError("ensemble: 'first' is the name of reward_model itself; take another one")

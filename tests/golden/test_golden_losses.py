@@ -11,6 +11,7 @@ from cai_lightning.learning.losses import (
     accuracies,
     bradley_terry_loss,
     cdpo_loss,
+    decided_labels,
     dpo_loss,
     ipo_loss,
     robust_dpo_loss,
@@ -137,6 +138,12 @@ def test_a_flip_rate_that_leaves_labels_without_meaning_is_refused(flip_rate):
         robust_dpo_loss(pairs([0.0], [1.0]), beta=0.1, flip_rate=flip_rate)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.5, 0.9, -0.1, math.nan])
+def test_a_smoothing_that_turns_labels_round_is_refused(label_smoothing):
+    with pytest.raises(ValueError, match=r"label_smoothing: is .*; it must be a share below 0.5"):
+        cdpo_loss(pairs([0.0], [1.0]), beta=0.1, label_smoothing=label_smoothing)
+
+
 def test_accuracies_by_a_slow_count():
     generator = torch.Generator().manual_seed(0)
     difference = torch.randn(40, generator=generator)
@@ -152,6 +159,7 @@ def test_accuracies_by_a_slow_count():
         ]
         key = "rewards/accuracies" + (f"/{name}" if name else "")
         assert found[key].item() == pytest.approx(sum(right) / len(right))
+        assert decided_labels(p, weight, source, ("x", "y", "z"))[key].item() == len(right)
 
 
 @pytest.mark.parametrize(("p_chosen", "optimum"), [(1.0, 5.0), (0.5, 0.0), (0.75, 2.5), (0.0, -5.0)])

@@ -257,3 +257,24 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         write({"step": torch.tensor(2)}, tmp_path / "0002.ckpt")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_a_killed_process_had_half_written_goes_with_the_next_checkpoint(tmp_path):
+    (tmp_path / "0001.ckpt.new").write_bytes(b"half")
+    write({"step": torch.tensor(2)}, tmp_path / "0002.ckpt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0002.ckpt", "0002.sha256"]
+
+
+def test_a_disk_that_gives_back_other_bytes_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+    write({"step": torch.tensor(1)}, tmp_path / "0001.ckpt")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    save = torch.save
+
+    def lossy(state, file):
+        save(state, file)
+        file._file.truncate(file._file.tell() - 1)
+
+    monkeypatch.setattr(checkpoint_files.torch, "save", lossy)
+    with pytest.raises(OSError, match="not the bytes that were written are read back"):
+        write({"step": torch.tensor(2)}, tmp_path / "0002.ckpt")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -24,8 +24,10 @@ class Module:
         self.logged.append({name: float(value) for name, value in figures.items()})
 
 
-def add(figures, module, number, weight, **values):
-    figures.add(module, number, {name: torch.tensor(value) for name, value in values.items()}, torch.tensor(weight))
+def add(figures, module, number, weight, masses=None, **values):
+    given = {name: torch.tensor(value) for name, value in values.items()}
+    parts = {name: torch.tensor(mass) for name, mass in (masses or {}).items()}
+    figures.add(module, number, given, torch.tensor(weight), masses=parts)
 
 
 def test_the_batches_of_a_step_are_averaged_by_weight():
@@ -40,6 +42,15 @@ def test_the_batches_of_a_step_are_averaged_by_weight():
     add(figures, module, 4, 1.0, loss=5.0)
     add(figures, module, 5, 1.0, loss=5.0)
     assert module.logged[1:] == [{"loss": 5.0}]
+
+
+def test_a_mean_over_a_part_of_a_batch_weighs_as_much_as_the_part():
+    """One label, right, then ten, all wrong: 1 / 11, whatever the batches weigh; a batch that fills up counts none."""
+    figures, module = StepFigures(), Module(accumulate=3)
+    add(figures, module, 0, 10.0, {"accuracy": 1}, loss=1.0, accuracy=1.0)
+    add(figures, module, 1, 10.0, {"accuracy": 10}, loss=3.0, accuracy=0.0)
+    add(figures, module, 2, 0.0, {"accuracy": 5}, loss=9.0, accuracy=1.0)
+    assert module.logged == [{"accuracy": pytest.approx(1 / 11), "loss": 2.0}]
 
 
 def test_the_last_batches_of_an_epoch_make_a_step():

@@ -1,8 +1,10 @@
 import json
+import signal
 from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.sft import SFTData, SFTRow
@@ -50,6 +52,21 @@ def test_nothing_is_printed_written_or_left_switched_on(llama, recipe, trainer, 
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_scheduler_s_variables_say_nothing_of_a_fit(llama, recipe, trainer, tmp_path, monkeypatch):
+    """In a job of Slurm with eight tasks a fit of one process is one, and no signal makes it write files of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NTASKS": "8", "PROCID": "3", "LOCALID": "3", "JOB_ID": "7", "JOB_NAME": "x"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    before, seen = signal.getsignal(signal.SIGUSR1), []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer, pl_module):  # noqa: ARG002
+            seen.append((trainer.world_size, trainer.global_rank, signal.getsignal(signal.SIGUSR1)))
+
+    fit(SFTModule(llama(), **recipe), data(), epochs=1, **trainer | {"callbacks": [Watch()]})
+    assert seen == [(1, 0, before)]
 
 
 def test_several_processes_are_not_started_from_one(llama, recipe, trainer):

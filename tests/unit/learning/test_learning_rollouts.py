@@ -1,5 +1,6 @@
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from cai_lightning.learning.advantages import AdaptiveKL, FixedKL, generalised, group_normalised, leave_one_out
 from cai_lightning.learning.combining import mean
 from cai_lightning.learning.fit import fit
+from cai_lightning.learning.optim import constant
 from cai_lightning.learning.policy_losses import by_length, by_reply, by_token
 from cai_lightning.learning.ppo import PPOModule
 from cai_lightning.learning.rollout_loader import RolloutLoader, Rollouts, select
@@ -36,10 +38,10 @@ def logps_of(policy):
 def ppo(llama, recipe, tokenizer):
     """A function that builds learner, collector and loader; further keyword arguments replace the collector's."""
 
-    def build(policy=None, minibatch=16, learned=None, **changes):
+    def build(policy=None, minibatch=16, learned=None, ppo_epochs=2, **changes):
         policy = llama() if policy is None else policy
         coefficients = {"vf_coef": 0.1, "kl_loss_coef": 0.0, "entropy_coef": 0.0, "weigh": by_token} | (learned or {})
-        module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, **coefficients, **recipe)
+        module = PPOModule(policy, temperature=1.0, clip_range=0.2, value_clip=0.2, **(recipe | coefficients))
         ids = Format(tokenizer).prompt_ids(PROMPTS)
         prompts = [RolloutPrompt(str(i), *row) for i, row in enumerate(zip(PROMPTS, ids, strict=True))]
         settings = {
@@ -68,7 +70,7 @@ def ppo(llama, recipe, tokenizer):
             "seed": 0,
         }
         collect = Collector(**(settings | changes))
-        return module, collect, loader_of(collect, minibatch=minibatch)
+        return module, collect, loader_of(collect, minibatch=minibatch, ppo_epochs=ppo_epochs)
 
     return build
 
@@ -227,6 +229,39 @@ def test_snapshots_are_taken_after_the_iterations_named(ppo, trainer):
     snapshots = Snapshots([1, 3], lambda iteration, policy: taken.append((iteration, policy.training)))
     fit(module, loader, epochs=3, **(trainer | {"callbacks": [snapshots]}))
     assert taken == [(1, False), (3, False)]
+
+
+def test_of_several_processes_the_first_takes_snapshots():
+    taken, module = [], SimpleNamespace(policy=torch.nn.Identity())
+    snapshots = Snapshots([1], lambda iteration, _: taken.append(iteration))
+    snapshots.on_train_epoch_end(SimpleNamespace(current_epoch=0, is_global_zero=False), module)
+    assert taken == []
+    snapshots.on_train_epoch_end(SimpleNamespace(current_epoch=0, is_global_zero=True), module)
+    assert taken == [1]
+
+
+@pytest.mark.parametrize("weigh", [by_token, by_reply, partial(by_length, length=3)], ids=["token", "reply", "length"])
+def test_a_step_is_the_same_however_many_minibatches_make_it(ppo, trainer, weigh):
+    """Replies of 1 to 5 tokens: 1 x 32 = 4 x 8 = 16 x 2, of one step of plain gradient descent of length 1."""
+    moved = {}
+    for minibatch in (32, 8, 2):
+        learned = {"weigh": weigh, "entropy_coef": 0.1, "optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=1.0)}
+        learned["schedule"] = partial(constant, warmup_steps=0)
+        module, _, loader = ppo(minibatch=minibatch, learned=learned, ppo_epochs=1, max_new_tokens=5)
+        before = [weight.detach().clone() for weight in module.parameters()]
+        fit(module, loader, epochs=1, **trainer | {"accumulate": 32 // minibatch, "clip": 1e9})
+        after = zip(module.parameters(), before, strict=True)
+        moved[minibatch] = torch.cat([(weight.detach() - was).flatten() for weight, was in after])
+    whole = moved[32]
+    assert whole.norm() > 1e-3
+    for parts in (moved[8], moved[2]):
+        assert (parts - whole).norm() <= 1e-5 * whole.norm()
+
+
+def test_an_iteration_ends_with_a_whole_step(ppo, trainer):
+    module, _, loader = ppo(minibatch=16)
+    with pytest.raises(ValueError, match="accumulate: 3 does not divide the 4 minibatches of an iteration"):
+        fit(module, loader, epochs=1, **trainer | {"accumulate": 3})
 
 
 def test_prompts_come_in_shuffled_passes():

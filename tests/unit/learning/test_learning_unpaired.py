@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from cai_lightning.data.batching import length_buckets
 from cai_lightning.data.unpaired import UnpairedData, UnpairedRow
@@ -40,6 +41,19 @@ def test_good_replies_gain_and_bad_ones_lose(llama, recipe, trainer):
     fit(module, data(ROWS), epochs=20, **trainer)
     gains = [logp(module.policy, r.prompt, r.reply) - logp(start, r.prompt, r.reply) for r in ROWS]
     assert min(gains[::2]) > max(gains[1::2]) + 1
+
+
+def test_in_half_precision_every_weight_has_a_gradient(llama, recipe, trainer):
+    """The pass before, without a graph, must leave no weights behind that the next one reads."""
+    module, missed = module_of(llama(), llama(seed=1), recipe), []
+
+    class Watch(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # noqa: ARG002
+            weights = pl_module.policy.named_parameters()
+            missed.extend(name for name, weight in weights if weight.grad is None or not weight.grad.any())
+
+    fit(module, data(ROWS), epochs=1, **trainer | {"precision": "bf16-mixed", "callbacks": [Watch()]})
+    assert missed == []
 
 
 def test_a_step_is_the_slow_sum_over_texts_and_the_kl_over_mismatched_ones(llama, recipe, step):

@@ -44,6 +44,12 @@ def test_losses_of_pairs_and_of_single_replies_are_told_apart() -> None:
         plan(*single)
 
 
+def test_an_iteration_of_ppo_ends_with_a_whole_step() -> None:
+    plan("experiment=smoke", "stages.ppo.fit.accumulate=2")  # 2 passes x 16 rollouts / 8
+    with pytest.raises(UserError, match=r"^stages\.ppo: fit\.accumulate: 3 minibatches a step do not divide the 4 "):
+        plan("experiment=smoke", "stages.ppo.fit.accumulate=3")
+
+
 def test_a_loss_of_another_package_is_left_to_the_stage(tmp_path: Path) -> None:
     other = {"loss": {"_target_": "somewhere.else.loss"}, "reference": tmp_path}
     dpo.check_recipe(other)
