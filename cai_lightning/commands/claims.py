@@ -10,7 +10,7 @@ from typing import Any
 from cai_lightning.commands.workspace import Workspace
 
 WIDTH = 120
-HEAD = ("claim", "source", "difference", "95 % interval", "verdict", "command")
+HEAD = ("claim", "source", "difference", "95 % interval", "verdict", "ingredient", "without it", "command")
 
 
 def main(arguments: list[str], workspace: Workspace) -> int:
@@ -54,14 +54,16 @@ def markdown(tables: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _rows(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    from cai_lightning.report.findings import shower, unit_of
+    from cai_lightning.report.findings import control_words, shower, unit_of
 
     for claim in table["claims"]:
         show = shower(table, claim["metric"], signed=True)
         value, low, high = (show(claim[end]) for end in ("value", "low", "high"))
         unit = unit_of(table, claim["metric"])
         said, source = claim["words"].replace("|", "/"), claim["source"] or "ours"
-        yield claim["says"], source, f"{value} {unit}".strip(), f"{low} … {high}", said, f"`sweeps={table['name']}`"
+        without = control_words(table, claim) or "–"
+        figure = (f"{value} {unit}".strip(), f"{low} … {high}")
+        yield claim["says"], source, *figure, said, claim["ingredient"] or "–", without, f"`sweeps={table['name']}`"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cai_lightning.report.findings import effect, expected_words, measured_words, p_words, shower
+from cai_lightning.report.findings import control_words, effect, expected_words, measured_words, p_words, shower
 from cai_lightning.report.style import ELO, METRICS, label, measured, number, ordered
 
 NAME, HEAD, GAP = 18, 12, 2  # characters of a name at least, of a heading's line at most, between two columns
@@ -76,15 +76,16 @@ def claims_table(findings: Mapping[str, Any], *, title: str) -> Table:
             f"[bold]{value}[/bold]\n[dim]{low} … {high}[/dim]",
             escape(expected_words(findings, claim)),
             p_words(claim.get("p_holm")),
-            f"[bold]{said}[/bold]" + (f"\n[dim]{_without(claim)}[/dim]" if claim.get("control") else ""),
+            f"[bold]{said}[/bold]" + (f"\n[dim]{_without(findings, claim)}[/dim]" if claim.get("control") else ""),
         )
     if not findings.get("claims"):
         table.caption = "no claims: see the report"
     return table
 
 
-def _without(claim: Mapping[str, Any]) -> str:
-    return escape(f"without {claim.get('ingredient') or 'its ingredient'}: {effect(claim)}")
+def _without(findings: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
+    figure = control_words(findings, claim)
+    return escape(f"without {claim.get('ingredient') or 'its ingredient'}: {effect(claim)}, {figure}")
 
 
 def as_text(table: Table, *, width: int) -> str:

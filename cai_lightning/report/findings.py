@@ -189,6 +189,15 @@ def effect(claim: Figures) -> str:
     return "not decided" if vanishes is None else "the effect vanishes" if vanishes else "the effect stays"
 
 
+def control_words(findings: Figures, claim: Figures) -> str | None:
+    """The same difference without the ingredient and its 95 % interval; None of a claim that has no control."""
+    if not (control := claim.get("control")):
+        return None
+    show = shower(findings, claim["metric"], signed=True)
+    value, low, high = (show(control.get(end)) for end in ("value", "low", "high"))
+    return f"{value} ({low} … {high})"
+
+
 def _control(findings: Figures, claim: Figures, scale: Scale) -> Html:
     control = claim.get("control")
     if not control:

@@ -74,6 +74,8 @@ def test_the_newest_of_each_name_is_shown(tmp_path: Path, capsys: pytest.Capture
         "−25.0 points",
         "−30.0 … −20.0",
         "reproduced in the micro-world, by: rain",
+        "rain",
+        "+0.0 (−10.0 … +10.0)",
         "`sweeps=rain`",
     ]
 
