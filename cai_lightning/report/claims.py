@@ -21,9 +21,9 @@ from cai_lightning.report.markup import Html, caption, interval, table
 READING = (
     "Differences with 95 % intervals. Reproduced: the difference has the direction that was expected, with p at most "
     ".05 after Holm's correction over the claims of its table. Equivalent: it lies within a margin that was set "
-    "beforehand. Contradicted: it has the other direction by the same test, or its whole interval lies beyond the margin "
-    "within which it was to be equal. Inconclusive: not shown, which is not the same as none. Directions and margins were "
-    "written down before the run; a margin of a direction says what counts as equal, not how large it must be."
+    "beforehand. Contradicted: it has the other direction by the same test, or all of its interval lies beyond the "
+    "margin of what was to be equal. Inconclusive: not shown, which is not the same as none. Directions and margins "
+    "were written down before the run; a margin of a direction says what counts as equal, not how large it must be."
 )
 
 
