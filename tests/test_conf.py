@@ -38,7 +38,6 @@ NEEDS: dict[str, list[str]] = {
 UNDER = {
     "public_evals": "qwen2_0_5b",
     "safety_sets": "qwen2_0_5b",
-    "hh_baselines": "qwen2_0_5b",
     "kto_ratings": "kto",
 }
 # GiB of one GPU that a preset is for; libraries take some beside what a plan counts

@@ -38,6 +38,28 @@ def test_a_sweep_states_its_question_and_its_first_and_last_job_have_a_plan(swee
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "frontier",
+        "revisions",
+        "principles",
+        "coverage",
+        "critique",
+        "rl_curves",
+        "label_modes",
+        "overoptimisation",
+        "mixture",
+    ],
+)
+def test_a_question_of_the_paper_is_one_override_away_from_real_models(name: str, tmp_path: Path) -> None:
+    """HH pairs of people in the place of simulated annotators, and nothing that only the micro-world knows."""
+    first, *_ = asked([f"sweeps={name}", "experiment=qwen2_0_5b"]).jobs
+    nodes = planned(first, tmp_path).nodes
+    assert "findings" in nodes and "calibration" not in nodes
+    assert not any("microworld" in str(node.values) for slot, node in nodes.items() if slot != "findings")
+
+
+@pytest.mark.parametrize(
     "sweep", [path for path in SWEEPS if "claims:" in path.read_text()], ids=lambda path: path.stem
 )
 def test_claims_are_about_settings_that_the_jobs_have(sweep: Path, tmp_path: Path) -> None:

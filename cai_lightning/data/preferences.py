@@ -6,6 +6,7 @@ holds it, or two columns of scores, that of the chosen reply first. Every functi
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -98,6 +99,12 @@ def certain(pair: Pair) -> float:
     """1, whatever the margin: P(chosen is better) as a person's choice is usually taken."""
     del pair
     return 1.0
+
+
+def coin(pair: Pair, *, seed: int) -> float:
+    """1 or 0 by the toss of a coin: a label that says nothing of its pair, the same whenever it is read."""
+    texts = [turn.text for turn in pair.dialogue] + [pair.chosen, pair.rejected]
+    return float(hashlib.sha256("\0".join([str(seed), *texts]).encode()).digest()[0] & 1)
 
 
 def by_margin(pair: Pair, *, scale: float) -> float:

@@ -67,7 +67,7 @@ def test_all_players_are_rated(run: Any) -> None:
 
 def test_helpful_labels_are_of_one_file_and_harmless_ones_of_the_other(run: Any) -> None:
     assert DATA is not None
-    helpful, harmless = run[2]("human_labels"), run[2]("harmless_labels")
+    helpful, harmless = run[2]("human_labels"), run[2]("harmless_annotations")
     assert [(row.a, row.b, row.p_a) for row in helpful] == [(f"chosen {i}", f"rejected {i}", 1.0) for i in range(12)]
     with gzip.open(Path(DATA) / "hh-rlhf" / "harmless-base.train.jsonl.gz", "rt", encoding="utf-8") as file:
         pairs = [(row["chosen"], row["rejected"]) for row in map(json.loads, file)]

@@ -11,7 +11,7 @@ import pytest
 from cai_lightning.constitution.principles import Principle
 from cai_lightning.data.chains import revised
 from cai_lightning.data.chats import tagged
-from cai_lightning.data.preferences import Pair, by_margin, certain, explicit, implicit, of_chats, ranked
+from cai_lightning.data.preferences import Pair, by_margin, certain, coin, explicit, implicit, of_chats, ranked
 from cai_lightning.data.released import sampled, sampled_pair, trace
 from cai_lightning.text.dialogue import Message, human
 
@@ -74,6 +74,13 @@ def test_margins_and_scores_say_how_sure() -> None:
     assert math.isclose(found / (1 - found), math.e**2, rel_tol=1e-9)
     assert by_margin(read(["m"], m=-1e9), scale=1.0) == 0.0
     assert certain(PAIR) == 1.0
+
+
+def test_the_toss_of_a_coin_says_nothing_of_a_pair_and_is_the_same_again() -> None:
+    pairs = [PAIR._replace(chosen=str(number)) for number in range(400)]
+    tossed = [coin(pair, seed=0) for pair in pairs]
+    assert set(tossed) == {0.0, 1.0} and 160 < sum(tossed) < 240  # four standard errors
+    assert tossed == [coin(pair, seed=0) for pair in pairs] != [coin(pair, seed=1) for pair in pairs]
     with pytest.raises(ValueError, match="no margin"):
         by_margin(PAIR, scale=1.0)
     with pytest.raises(ValueError, match="'m' must be a number, is None"):

@@ -69,7 +69,7 @@ def test_a_setting_of_rl_cai_moves_every_player_that_rl_made(usual: Plan) -> Non
 
 
 def test_labels_that_punish_evasion_move_one_player_alone(usual: Plan) -> None:
-    control = plan("stages.harmless_annotations.annotator.punish_evasion=true")
+    control = plan("humans.punish_evasion=true")
     chain = {"harmless_annotations", "reward_model_hh", "rlhf_hh", "answers_rlhf_hh", "verdicts_rlhf_hh", "ratings"}
     assert moved(usual, control) == chain
 
@@ -90,23 +90,23 @@ def test_each_pair_of_players_is_judged_once(usual: Plan) -> None:
 
 
 def test_human_labels_of_files_are_helpful_base_for_all_and_harmless_base_for_one() -> None:
-    given = compose_config(["experiment=[qwen2_0_5b,hh_baselines]", "runtime.outputs=nowhere"])
+    given = compose_config(["experiment=[qwen2_0_5b,baselines]", "runtime.outputs=nowhere"])
     nodes = make_plan(given).nodes
     human = {"human": Edge("human_labels")}
     assert nodes["reward_model_helpful"].values["labels"] == human
-    assert nodes["reward_model_hh"].values["labels"] == human | {"harmless": Edge("harmless_labels")}
+    assert nodes["reward_model_hh"].values["labels"] == human | {"harmless": Edge("harmless_annotations")}
     assert nodes["reward_model"].values["labels"] == human | {"ai": Edge("labels")}
     assert nodes["reward_model_cot"].values["labels"] == human | {"ai": Edge("labels_cot")}
     folders = {
-        slot: nodes[slot].values["readers"][0]["table"]["folder"] for slot in ("human_labels", "harmless_labels")
+        slot: nodes[slot].values["readers"][0]["table"]["folder"] for slot in ("human_labels", "harmless_annotations")
     }
-    assert folders == {"human_labels": "helpful-base", "harmless_labels": "harmless-base"}
-    assert "harmless_annotations" not in nodes
+    assert folders == {"human_labels": "helpful-base", "harmless_annotations": "harmless-base"}
+    assert "harmless_comparisons" not in nodes
     assert edges(nodes["rlhf_hh"].values) == ["base", "reward_model_hh", "rl_prompts"]
 
 
 def test_windows_of_harmless_base_do_not_overlap() -> None:
-    given = compose_config(["experiment=[qwen2_0_5b,hh_baselines]", "runtime.outputs=nowhere"])
+    given = compose_config(["experiment=[qwen2_0_5b,baselines]", "runtime.outputs=nowhere"])
     counts, (reader,) = given.data.counts, given.data.harmless_labels
     asked = [given.data.rl[0].skip + counts.rl, counts.red_team + counts.pairs]
     assert reader["skip"] >= max(asked)
