@@ -15,6 +15,8 @@ from cai_lightning.experiment.multirun import variants
 from cai_lightning.experiment.pipeline import Plan, make_plan
 
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+# the first questions: those of the paper that `make science` runs
+QUESTIONS = re.search(r"^SCIENCE := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()  # type: ignore[index]
 POINT = re.compile(r"@\d+$")
 
 

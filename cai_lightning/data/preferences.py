@@ -103,7 +103,7 @@ def certain(pair: Pair) -> float:
 
 def coin(pair: Pair, *, seed: int) -> float:
     """1 or 0 by the toss of a coin: a label that says nothing of its pair, the same whenever it is read."""
-    texts = [turn.text for turn in pair.dialogue] + [pair.chosen, pair.rejected]
+    texts = [turn.content for turn in pair.dialogue] + [pair.chosen, pair.rejected]
     return float(hashlib.sha256("\0".join([str(seed), *texts]).encode()).digest()[0] & 1)
 
 

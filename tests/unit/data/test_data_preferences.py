@@ -74,13 +74,6 @@ def test_margins_and_scores_say_how_sure() -> None:
     assert math.isclose(found / (1 - found), math.e**2, rel_tol=1e-9)
     assert by_margin(read(["m"], m=-1e9), scale=1.0) == 0.0
     assert certain(PAIR) == 1.0
-
-
-def test_the_toss_of_a_coin_says_nothing_of_a_pair_and_is_the_same_again() -> None:
-    pairs = [PAIR._replace(chosen=str(number)) for number in range(400)]
-    tossed = [coin(pair, seed=0) for pair in pairs]
-    assert set(tossed) == {0.0, 1.0} and 160 < sum(tossed) < 240  # four standard errors
-    assert tossed == [coin(pair, seed=0) for pair in pairs] != [coin(pair, seed=1) for pair in pairs]
     with pytest.raises(ValueError, match="no margin"):
         by_margin(PAIR, scale=1.0)
     with pytest.raises(ValueError, match="'m' must be a number, is None"):
@@ -101,6 +94,13 @@ def test_the_toss_of_a_coin_says_nothing_of_a_pair_and_is_the_same_again() -> No
 def test_sides_that_share_no_prompt_are_refused(chosen: Any, rejected: Any, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         without(chosen, rejected)
+
+
+def test_the_toss_of_a_coin_says_nothing_of_a_pair_and_is_the_same_again() -> None:
+    pairs = [PAIR._replace(chosen=str(number)) for number in range(400)]
+    tossed = [coin(pair, seed=0) for pair in pairs]
+    assert set(tossed) == {0.0, 1.0} and 160 < sum(tossed) < 240  # four standard errors
+    assert tossed == [coin(pair, seed=0) for pair in pairs] != [coin(pair, seed=1) for pair in pairs]
 
 
 def test_one_sided_feedback_is_explained() -> None:

@@ -53,7 +53,7 @@ def test_all_arms_have_the_same_human_labels_of_helpfulness(usual: Plan) -> None
 
 
 def test_settings_are_those_of_rl_cai_whatever_they_are() -> None:
-    odd = ["stages.ppo.rollouts=96", "kl@stages.ppo.kl=adaptive", "scaling@stages.ppo.scaling=raw"]
+    odd = ["stages.ppo.rollouts=192", "kl@stages.ppo.kl=adaptive", "scaling@stages.ppo.scaling=raw"]
     odd += ["stages.reward_model.gain=3.0", "stages.reward_model.fit.epochs=5", "stages.reward_model.mean=false"]
     odd += ["adapter@stages.ppo.adapter=lora", "stages.answers_ppo.temperature=0.5", "stages.ppo.fit.accumulate=2"]
     given = plan(*odd)
