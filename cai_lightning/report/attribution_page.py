@@ -40,13 +40,17 @@ def sections(table_: Mapping[str, Any], ids: str = "", *, below: bool = False) -
 
 
 def order(principles: Sequence[Entry]) -> list[Entry]:
-    """The principles by what is lost on the first criterion without them, the most first; ties as they come."""
+    """The principles by their effect on all criteria together, the most first; ties as they come.
 
-    def lost(one: Entry) -> float:
-        figure = next(iter(one["effects"]["leave_one_out"].values()))
-        return 0.0 if figure["value"] is None else -figure["value"]
+    By what each is worth alone, where that is known: what is lost without one of many is mostly too little to rank.
+    """
 
-    return sorted(principles, key=lost)
+    def worth(one: Entry) -> float:
+        known = one["effects"]
+        figures = known["add_one"] if "add_one" in known else known["leave_one_out"]
+        return sum(figure["value"] or 0.0 for figure in figures.values())
+
+    return sorted(principles, key=worth, reverse=True)
 
 
 def points(value: float | None) -> str:
@@ -96,7 +100,11 @@ def effects(principles: Sequence[Entry], found: Mapping[str, Any]) -> str:
     head = ["", *(KINDS[kind].format(name) for kind, name in columns), "changes sides, %"]
     several = len(found["replicates"]) > 1
     over = "seeds and prompts" if several else "the prompts of one seed"
-    said = f"Hundredths of probability, above 0 where the principle helps; 95 % intervals over {over}."
+    by = "each is worth alone" if "add_one" in known else "is lost without each"
+    said = (
+        f"Hundredths of probability, above 0 where the principle helps; 95 % intervals over {over}. "
+        f"In the order of what {by}, {' and '.join(known['leave_one_out'])} together."
+    )
     return table(head, rows, style="measured few principles") + caption(said)
 
 

@@ -89,8 +89,13 @@ def test_the_page_stands_alone_and_nothing_that_came_in_is_markup(tmp_path: Path
     assert {path.name for path in (tmp_path / "one" / "figures").iterdir()} == {"leave_one_out.png", "add_one.png"}
 
 
-def test_the_principle_that_is_missed_most_comes_first(found: dict[str, Any]) -> None:
-    assert [one["id"] for one in order(found["principles"])] == ["much", f"little {BAD}"]
+def test_what_is_worth_most_on_all_criteria_alone_comes_first_or_what_is_missed_most(found: dict[str, Any]) -> None:
+    little, much = found["principles"]
+    little["effects"]["add_one"]["helpful"] = figure(0.2)  # .25 + .2 beside .25 + unknown
+    assert order(found["principles"]) == [little, much]
+    for one in (little, much):
+        del one["effects"]["add_one"]
+    assert order(found["principles"]) == [much, little]
 
 
 def test_the_table_holds_every_effect(tmp_path: Path, found: dict[str, Any]) -> None:
