@@ -80,10 +80,14 @@ def _tell(folder: Path, summary: Mapping[str, Any], *, title: str) -> None:
 
 
 def write_beside(folder: Path, drawn: Mapping[str, Figure], measured: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `figures/*.png` of the run and of its findings, and `findings.csv` where there are any."""
+    """Writes `figures/*.png` of the run and of its findings, and `findings.csv` where there are any.
+
+    A figure of findings is named as they are, with `_arms` behind it where the run has a figure of that name.
+    """
     (folder / "figures").mkdir(exist_ok=True)
-    for some in (drawn, *map(found.draw, measured)):
-        write(folder / "figures", some)
+    write(folder / "figures", drawn)
+    for name, figure in (item for one in measured for item in found.draw(one).items()):
+        write(folder / "figures", {f"{name}_arms" if name in drawn else name: figure})
     if measured:
         write_csv(folder / "findings.csv", found.COLUMNS, [row for one in measured for row in found.rows(one)])
 

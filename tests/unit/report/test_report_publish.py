@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_findings import made
 from made_outputs import Outputs
+from matplotlib.figure import Figure
 
 from cai_lightning.report import publish
-from cai_lightning.report.publish import content, jobs
+from cai_lightning.report.publish import content, jobs, write_beside
 
 
 def write(path: Path, value: Any) -> None:
@@ -114,3 +116,14 @@ def test_findings_among_the_tables_of_a_rated_run_are_drawn_and_listed(tmp_path:
     assert json.loads((folder / "summary.json").read_text())["tables"]["rounds"]["name"] == "rounds of revision"
     assert {path.stem for path in folder.glob("figures/*.png")} >= {"frontier", "rounds_of_revision"}
     assert len((folder / "findings.csv").read_text().splitlines()) == 1 + 17
+
+
+def test_findings_named_as_a_figure_of_the_run_do_not_take_its_place(tmp_path: Path) -> None:
+    write_beside(tmp_path, {"frontier": Figure()}, [made(name="frontier"), made(name="rounds")])
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "frontier.png",
+        "frontier_arms.png",
+        "rounds.png",
+    }
+    sizes = {path.stem: path.stat().st_size for path in (tmp_path / "figures").iterdir()}
+    assert sizes["frontier"] < sizes["frontier_arms"] == sizes["rounds"]
