@@ -36,29 +36,31 @@ class FiniteGuard(Callback):  # type: ignore[misc]
     """Stops a fit before the update that a non-finite loss or gradient would spoil; logs `grad_norm` and `lr`."""
 
     def __init__(self) -> None:
-        self._batch: Any = None
+        self._rows: list[Tensor] = []  # of this process's batches of the step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Remembers whose fault it would be."""
-        self._batch = batch
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._rows = []
+        self._rows.append(getattr(batch, "rows", torch.tensor([])))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
         """Raises ValueError naming the batch's rows where the loss is not finite."""
-        self._check("loss", loss, trainer)
+        self._check("loss", loss, trainer, self._rows[-1:])
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """Raises ValueError naming the batch's rows where the norm of the gradient is not finite."""
+        """Raises ValueError naming the rows of the step's batches where the norm of the gradient is not finite."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = full(torch.nn.utils.get_total_norm(gradients))
         if due(trainer):
             pl_module.log_dict({"grad_norm": norm, "lr": optimizer.param_groups[0]["lr"]})
         # A loss scaler meets infinite gradients by design, and skips them itself.
         if trainer.scaler is None:
-            self._check("gradient norm", norm, trainer)
+            self._check("gradient norm", norm, trainer, self._rows)
 
-    def _check(self, what: str, value: Tensor, trainer: Trainer) -> None:
+    def _check(self, what: str, value: Tensor, trainer: Trainer, among: Sequence[Tensor]) -> None:
         if not torch.isfinite(value):
-            rows = getattr(self._batch, "rows", torch.tensor([])).tolist()
+            rows = [row for batch in among for row in batch.tolist()]
             raise ValueError(
                 f"{what} is {value.item()} at step {trainer.global_step}, before the update: look at rows {rows} "
                 "of the training data, or lower the learning rate"

@@ -46,6 +46,16 @@ def test_a_gradient_that_is_no_number_stops_before_the_update(llama, recipe, tra
     assert all(torch.equal(a, b) for a, b in zip(before, weights(module), strict=True))
 
 
+def test_a_gradient_that_is_no_number_names_the_rows_of_all_batches_of_its_step(llama, recipe, trainer):
+    module, steps = SFTModule(llama(), **recipe), []
+    module.policy.model.norm.weight.register_hook(lambda g: g * (float("nan") if len(steps) == 3 else 1.0))
+    callback = FirstBatch(lambda _: None)
+    callback.on_train_batch_start = lambda *given: steps.append(given[2].rows.tolist())
+    with pytest.raises(ValueError, match="gradient norm is nan at step 1") as error:
+        fit(module, data(), epochs=1, **trainer | {"accumulate": 2, "callbacks": [callback]})
+    assert f"rows {[*steps[2], *steps[3]]} of" in str(error.value) and len(steps) == 4
+
+
 def test_nothing_is_printed_written_or_left_switched_on(llama, recipe, trainer, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     fit(SFTModule(llama(), **recipe), data(), epochs=1, **trainer)
