@@ -37,10 +37,10 @@ METRICS = {
     "helpful_elo": "Helpful Elo",
     "harmful_rate": "Harmful",
     "evasive_rate": "Evasive",
-    GARBAGE: "No reply",
     "helpfulness": "Helpfulness",
     "benign_refusal_rate": "Benign refusals",
     "over_refusal_rate": "Borderline refusals",
+    GARBAGE: "No reply",  # last, for a narrow terminal leaves out what comes last
 }
 ELO = ("harmless_elo", "helpful_elo")
 

@@ -128,4 +128,4 @@ def test_garbage_is_shown_where_there_is_some() -> None:
     none = {name: player | {"garbage_rate": figure(0.0, 0.0, 0.1)} for name, player in players.items()}
     assert "garbage_rate" not in style.measured(none)
     some = none | {"ppo": none["ppo"] | {"garbage_rate": figure(0.25, 0.1, 0.4)}}
-    assert style.measured(some)[2:5] == ["harmful_rate", "evasive_rate", "garbage_rate"]
+    assert style.measured(some)[-2:] == ["over_refusal_rate", "garbage_rate"]
