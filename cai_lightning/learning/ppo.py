@@ -119,7 +119,9 @@ class PPOModule(LightningModule):  # type: ignore[misc]
             loss = loss - self._entropy_coef * weighed(entropy, batch.mask, each)
         if batch_idx == 0:
             ratio = torch.where(batch.mask, logps.detach() - batch.old_logps, 0.0).exp()
-            self.first_ratio_error = (ratio - 1).abs().max().item()
+            error = (ratio - 1).abs().max()
+            # of all processes, for the first alone raises alarms
+            self.first_ratio_error = (error if self.trainer.world_size == 1 else self.all_gather(error).max()).item()
         self._log(losses, 1)
         self._log(policy.metrics | value.metrics, int(batch.mask.sum()))
         return loss
