@@ -68,6 +68,9 @@ ELSEWHERE = {
     "surface": "experiment=hh_files",
     "plain_text": "experiment=hh_files",
     "findings": "sweeps=revisions",
+    "harmless_comparisons": "experiment=baselines",
+    "harmless_annotations": "experiment=baselines",
+    "random_annotations": "sweeps=revisions",
     "probes": "experiment=hh_files",
     "length": "experiment=hh_files",
 }

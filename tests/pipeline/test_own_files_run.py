@@ -20,6 +20,7 @@ SMALL = [
     "stages.ppo.iterations=1",
     "stages.ppo.rollouts=8",
     "stages.ppo.minibatch=8",
+    "stages.ppo.fit.accumulate=2",
     "stages.ppo.snapshots=[]",
     "stages.ratings.resamples=50",
 ]

@@ -95,13 +95,13 @@ def test_two_fresh_runs_have_the_same_bytes(first: Path, tmp_path: Path) -> None
 def test_a_sweep_builds_only_what_it_changes_and_ends_in_one_joint_summary(first: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     shutil.copytree(first / "store", outputs / "store")
-    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.2")
+    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.1")
     (sweep,) = (outputs / "sweeps").iterdir()
     for job in ("0", "1"):
         run = json.loads((sweep / job / "run.json").read_text())
         assert built(run) == {"ppo", "answers_ppo", "verdicts_ppo", "ratings"}
     players = set(json.loads((sweep / "summary.json").read_text())["players"])
-    assert players == {"helpful_only", "sl_cai", "dpo", "ppo [kl_coef=0.05]", "ppo [kl_coef=0.2]"}
+    assert players == {"helpful_only", "sl_cai", "dpo", "ppo [kl_coef=0.05]", "ppo [kl_coef=0.1]"}
     assert (outputs / "latest").resolve() == sweep.resolve()
 
 
@@ -110,7 +110,7 @@ def test_jobs_of_a_multirun_may_be_several_processes_each(first: Path, tmp_path:
     """PPO in two processes (gloo), two points: the collection is that of one process, so the players are near."""
     outputs = tmp_path / "outputs"
     shutil.copytree(first / "store", outputs / "store")
-    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.2", "stages.ppo.fit.devices=2")
+    cai(outputs, "-m", "stages.ppo.kl.kl_coef=0.05,0.1", "stages.ppo.fit.devices=2")
     (sweep,) = (outputs / "sweeps").iterdir()
     for job in ("0", "1"):
         run = json.loads((sweep / job / "run.json").read_text())
