@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(DATA is None, reason="CAI_SHARED_DATA names no f
 
 ASKED = "\n\nHuman: What do you call number {}?\n\nAssistant:"
 # fewer rows than the experiment's own, and no tables about public files, which are tested elsewhere
+QUESTION = ["sweeps=frontier", "hydra.mode=RUN", "experiment=hh_files"]
+HELPFUL = {"kind": "benign", "skip": 0}  # as in experiment=hh_files_baselines, whose players the question brings along
 SMALL = [
     *(f"data.{name}.0.limit=6" for name in ("red_team", "helpful", "pair_red_team", "reward_test_harmless")),
     *(f"data.{name}.limit=4" for name in ("rl.0", "rl.1", "eval.0", "eval.1")),
@@ -48,8 +50,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         file.writelines(json.dumps(pair) + "\n" for pair in pairs)
     tiny = [sys.executable, "-m", "cai_lightning.data.tiny_model", "--text", str(text), "--out", str(model)]
     subprocess.run(tiny, check=True, capture_output=True)
-    files = [f"model.path={model}", f"data.root={DATA}", f"data.helpful_train={helpful}"]
-    command = [sys.executable, "-m", "cai_lightning", "run", "experiment=hh_files_baselines", *files, *SMALL]
+    labels = {"path": helpful, **HELPFUL}
+    files = [f"model.path={model}", f"data.root={DATA}"]
+    files += [f"data.human_labels.0.{name}={value}" for name, value in labels.items()]
+    command = [sys.executable, "-m", "cai_lightning", "run", *QUESTION, *files, *SMALL]
     outputs = folder / "outputs"
     done = subprocess.run(
         [*command, f"runtime.outputs={outputs}"], check=False, capture_output=True, text=True, cwd=folder
@@ -63,6 +67,15 @@ def test_all_players_are_rated(run: Any) -> None:
     players = run[1]["players"]
     assert set(players) == {"helpful_only", "rlhf_helpful", "rlhf_hh", "sl_cai", "dpo", "ppo", "ppo_cot"}
     assert all(player["harmless_elo"]["n"] == 4 for player in players.values())
+
+
+def test_a_question_of_the_paper_is_asked_of_real_files(run: Any) -> None:
+    """What no axis moves has its claims; the control is an annotator's whom files do not have, and says so."""
+    claims = {claim["says"]: claim for claim in run[1]["tables"]["findings"]["claims"]}
+    assert claims["RL-CAI is more harmless than SL-CAI"]["n"] == 4
+    assert claims["RL-CAI is more harmless than HH RLHF"]["words"].startswith(
+        "not measured: no harmless_elo of rlhf_hh ["
+    )
 
 
 def test_helpful_labels_are_of_one_file_and_harmless_ones_of_the_other(run: Any) -> None:
