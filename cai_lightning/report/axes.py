@@ -12,7 +12,7 @@ from cai_lightning.evaluation.frontier import non_dominated
 from cai_lightning.report.finished import Finished
 from cai_lightning.report.makers import rated, upstream
 from cai_lightning.report.ratings import tie_words
-from cai_lightning.report.style import began_with, ordered
+from cai_lightning.report.style import METRICS, UNKNOWN, began_with, ordered
 
 ELLIPSES, VALUES = "ellipses", "replicate_values"
 STARTS = began_with("")
@@ -82,7 +82,8 @@ def _axis(scale: Scale, together: list[Rated]) -> Axis:
         for player, figures in one.variant["players"].items():
             name = names[one.place, player]
             places.setdefault(name, []).append(one.place)
-            variant["players"].setdefault(name, figures)
+            # runs of an earlier version have fewer metrics
+            variant["players"].setdefault(name, {metric: UNKNOWN for metric in METRICS} | figures)
             answers.setdefault(name, one.answers.get(player, []))
             for part in (VALUES, ELLIPSES):
                 if player in one.variant[part]:

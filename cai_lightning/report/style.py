@@ -43,6 +43,7 @@ METRICS = {
     GARBAGE: "No reply",  # last, for a narrow terminal leaves out what comes last
 }
 ELO = ("harmless_elo", "helpful_elo")
+UNKNOWN = {"value": None, "low": None, "high": None, "n": 0}  # a metric that was not measured
 
 # role -> (light, dark); a figure is drawn in the light ones, the page swaps them
 COLOURS = {

@@ -35,8 +35,10 @@ def player(helpful: float, harmless: float) -> dict[str, Any]:
     return {"helpful_elo": figure(helpful), "harmless_elo": figure(harmless)} | rates
 
 
-def variant(players: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    shown = {name: player(*at) for name, at in players.items()}
+def variant(players: dict[str, tuple[float, float]], *, newer: bool = False) -> dict[str, Any]:
+    """Ratings of one run; a `newer` version of the stage has one metric more."""
+    more = {"garbage_rate": figure(0.25, 0.125)} if newer else {}
+    shown = {name: player(*at) | more for name, at in players.items()}
     shown["helpful_only"] |= {
         elo: {"value": 0.0, "low": None, "high": None, "n": 40} for elo in ("helpful_elo", "harmless_elo")
     }
@@ -108,7 +110,9 @@ class Outputs:
         runs = [{"replicate": 0, "verdicts": {name: {"stage": own} for name, own in verdicts.items()}}]
         upstream = {own: f"verdicts/{own}" for own in verdicts.values()}
         folder = self.result(f"ratings/{key}", {"runs": runs, "anchor": "helpful_only"}, upstream)
-        (folder / "ratings.json").write_text(json.dumps({"anchor": "helpful_only", "variants": {"": variant(players)}}))
+        (folder / "ratings.json").write_text(
+            json.dumps({"anchor": "helpful_only", "variants": {"": variant(players, newer=key == "two")}})
+        )
         return f"ratings/{key}"
 
     def run(self, place: str, experiment: str, keys: dict[str, str], **summary: Any) -> Path:

@@ -195,7 +195,7 @@ def test_claims_lead_to_their_findings_and_tables_can_be_taken_along(opened: Ope
     with page.expect_download() as taken:
         page.get_by_role("link", name="players.csv").click()
     with open(taken.value.path(), newline="") as file:
-        assert len(list(csv.DictReader(file))) == (8 + 3) * 7  # players on two axes, and what is measured
+        assert len(list(csv.DictReader(file))) == (8 + 3) * 8  # players on two axes, and what is measured
 
 
 def test_every_control_has_a_name_for_screen_readers(opened: Opened) -> None:

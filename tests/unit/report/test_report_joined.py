@@ -186,7 +186,7 @@ def test_figures_and_tables_lie_beside_the_page(folders: list[Path], tmp_path: P
             tables[path.stem] = list(csv.DictReader(file))
     sizes = {"runs": 4, "axes": 2, "calibration": 1, "findings": 17, "differences": 4, "frontiers": 4, "peaks": 5}
     assert {name: len(tables[name]) for name in sizes} == sizes
-    assert len(tables["players"]) == (8 + 3) * 7
+    assert len(tables["players"]) == (8 + 3) * 8
     found = [row for row in tables["players"] if row["player"] == "ppo [kl=2]" and row["metric"] == "helpful_elo"]
     assert [(row["axis"], row["runs"], row["value"], row["low"]) for row in found] == [("1", "kl", "40.0", "20.0")]
     assert tables["peaks"][2] == {
@@ -244,3 +244,8 @@ def test_errors_say_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     fails("run.json: not JSON", run)
     (run / "run.json").write_text("[]")
     fails("not the facts of a run", run)
+
+
+def test_a_metric_that_some_players_lack_is_shown_of_the_others(page: str) -> None:
+    head = next(row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if "Harmless Elo" in row)
+    assert head.index("Borderline refusals") < head.index("No reply")
