@@ -39,20 +39,7 @@ def test_a_sweep_states_its_question_and_its_first_and_last_job_have_a_plan(swee
     assert len(jobs) == 1 or first.names() != last.names(), "an axis that moves no key"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "frontier",
-        "revisions",
-        "principles",
-        "coverage",
-        "critique",
-        "rl_curves",
-        "label_modes",
-        "overoptimisation",
-        "mixture",
-    ],
-)
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_of_the_paper_is_one_override_away_from_real_models(name: str, tmp_path: Path) -> None:
     """HH pairs of people in the place of simulated annotators, and nothing that only the micro-world knows."""
     first, *_ = asked([f"sweeps={name}", "experiment=qwen2_0_5b"]).jobs

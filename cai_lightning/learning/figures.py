@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from lightning.pytorch import LightningModule
@@ -28,10 +28,11 @@ class StepFigures:
         figures: Mapping[str, Tensor],
         weight: Tensor,
         *,
-        masses: Mapping[str, Tensor],
+        masses: Callable[[], Mapping[str, Tensor]],
     ) -> None:
         """Takes the figures of one batch, which weigh `weight` (0 for a batch that only fills up a step); means over a
-        part of it weigh the part's `masses`, and what is NaN was not there. With a step's last batch it logs.
+        part of it weigh the part's mass in `masses()`, which is asked only where several batches make a step, and what
+        is NaN was not there. With a step's last batch it logs.
         """
         trainer = module.trainer
         if not due(trainer):
@@ -39,8 +40,9 @@ class StepFigures:
         if trainer.accumulate_grad_batches == trainer.world_size == 1:
             module.log_dict(dict(figures))
             return
+        parts = masses()
         for name, value in figures.items():
-            mass = torch.where(weight > 0, masses.get(name, weight), 0)
+            mass = torch.where(weight > 0, parts.get(name, weight), 0)
             there = torch.where(value.isnan(), 0.0, mass.to(value))
             self._sums[name] = self._sums.get(name, 0.0) + torch.where(there > 0, value, 0.0) * there
             self._weights[name] = self._weights.get(name, 0.0) + there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class RewardModule(Shardable):  # type: ignore[misc]
         """The batch's part of the loss of its accumulation window."""
         loss, metrics = self._step(batch, self._sources)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
-        masses = decided_labels(batch.p_chosen, batch.weight, batch.source, self._sources)
+        masses = partial(decided_labels, batch.p_chosen, batch.weight, batch.source, self._sources)
         self._figures.add(self, batch_idx, metrics, weight, masses=masses)
         return loss * batch.weight.sum() / batch.divisor
 

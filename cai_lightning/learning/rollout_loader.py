@@ -117,10 +117,13 @@ class RolloutLoader:
         rng = random.Random(f"{self._seed}/{iteration}")
         orders = [rng.sample(range(prompts), prompts) for _ in range(self._ppo_epochs)]
         cut = [order[start : start + together] for order in orders for start in range(0, prompts, together)]
-        for number, chosen in enumerate(cut):
-            step = [tree for each in cut[number - number % accumulated :][:accumulated] for tree in each]
-            tokens = self._tokens(collected, step) / (accumulated * self._processes)
-            yield self._batch(collected, chosen[self._rank :: self._processes], tokens)
+        for first in range(0, len(cut), accumulated):
+            step = cut[first : first + accumulated]
+            tokens = self._tokens(collected, [tree for chosen in step for tree in chosen]) / (
+                accumulated * self._processes
+            )
+            for chosen in step:
+                yield self._batch(collected, chosen[self._rank :: self._processes], tokens)
 
     def _accumulated(self) -> int:
         """The number of minibatches that make an optimizer step."""

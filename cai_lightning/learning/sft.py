@@ -30,7 +30,7 @@ class SFTModule(Shardable):  # type: ignore[misc]
         """The batch's part of the loss of its accumulation window."""
         loss, mean = self._losses(batch)
         weight = batch.weights.sum() * torch.isfinite(batch.divisor)
-        self._figures.add(self, batch_idx, {"loss": mean}, weight, masses={})
+        self._figures.add(self, batch_idx, {"loss": mean}, weight, masses=dict)
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:  # noqa: ARG002

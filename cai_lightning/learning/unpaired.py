@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from cai_lightning.learning.losses import LossOutput
 from cai_lightning.learning.optim import OptimizerFactory, ScheduleFactory, configured
 from cai_lightning.learning.preference import LiveReference
 from cai_lightning.learning.processes import Shardable
-from cai_lightning.learning.unpaired_losses import UnpairedInput, batch_kl, sides
+from cai_lightning.learning.unpaired_losses import UnpairedInput, batch_kl, rated
 from cai_lightning.models.causal import evaluating
 from cai_lightning.models.logprobs import branch_logprobs
 
@@ -52,9 +53,7 @@ class UnpairedModule(Shardable):  # type: ignore[misc]
         assert self._kl is not None, "the first batch of a step has its mismatched texts"
         loss, metrics = self._step(batch, self._kl)
         weight = batch.weight.sum() * torch.isfinite(batch.divisor)
-        good, bad = sides(batch.p_desirable, batch.weight)
-        masses = {"rewards/desirable": good.sum(), "rewards/undesirable": bad.sum()}
-        self._figures.add(self, batch_idx, metrics, weight, masses=masses)
+        self._figures.add(self, batch_idx, metrics, weight, masses=partial(rated, batch.p_desirable, batch.weight))
         return loss * batch.weight.sum() / batch.divisor
 
     def validation_step(self, batch: UnpairedBatch, batch_idx: int) -> None:  # noqa: ARG002

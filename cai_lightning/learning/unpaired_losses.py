@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from cai_lightning.learning.losses import LossOutput, Row, Scalar, weighted_mean
 
@@ -39,7 +40,7 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     desirable, undesirable = desirable_weight * torch.sigmoid(-gain), undesirable_weight * torch.sigmoid(gain)
     per_reply = replies.p_desirable * desirable + (1 - replies.p_desirable) * undesirable
     with torch.no_grad():
-        good, bad = sides(replies.p_desirable, replies.weight)
+        good, bad = _sides(replies.p_desirable, replies.weight)
         metrics = {
             "kl": replies.kl.detach(),
             "rewards/desirable": beta * weighted_mean(ratio, good),
@@ -49,7 +50,14 @@ def kto_loss(replies: UnpairedInput, *, beta: float, desirable_weight: float, un
     return LossOutput(weighted_mean(per_reply, replies.weight), metrics)
 
 
-def sides(p_desirable: Row, weight: Row) -> tuple[Row, Row]:
+@torch.no_grad()
+def rated(p_desirable: Row, weight: Row) -> dict[str, Tensor]:
+    """The weight of the replies behind each figure of `kto_loss` that is of one side alone."""
+    good, bad = _sides(p_desirable, weight)
+    return {"rewards/desirable": good.sum(), "rewards/undesirable": bad.sum()}
+
+
+def _sides(p_desirable: Row, weight: Row) -> tuple[Row, Row]:
     """The weights of the replies that are rather desirable than not, and of the others; 0 where a reply is neither."""
     return torch.where(p_desirable > 0.5, weight, 0.0), torch.where(p_desirable < 0.5, weight, 0.0)
 

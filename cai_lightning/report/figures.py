@@ -135,7 +135,8 @@ def _ellipse(shape: Mapping[str, Any], colour: str) -> Ellipse:
 def draw_rates(axes: Axes, players: Mapping[str, Any]) -> None:
     """Rates of each player in per cent, as its marker on a bar, with 95 % intervals; helpfulness comes last."""
     players = ordered(players)
-    rates = [rate for rate in RATES if rate in measured(players)]
+    known_rates = measured(players)
+    rates = [rate for rate in RATES if rate in known_rates]
     look = looks(list(players))
     height = 0.8 / len(players)
     for k, (name, player) in enumerate(players.items()):

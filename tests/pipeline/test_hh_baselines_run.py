@@ -16,9 +16,9 @@ DATA = os.environ.get("CAI_SHARED_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="CAI_SHARED_DATA names no folder with the released files")
 
 ASKED = "\n\nHuman: What do you call number {}?\n\nAssistant:"
-# fewer rows than the experiment's own, and no tables about public files, which are tested elsewhere
+# the players of experiment=hh_files_baselines; its labels of helpfulness are given below
 QUESTION = ["sweeps=frontier", "hydra.mode=RUN", "experiment=hh_files"]
-HELPFUL = {"kind": "benign", "skip": 0}  # as in experiment=hh_files_baselines, whose players the question brings along
+# fewer rows than the experiment's own, and no tables about public files, which are tested elsewhere
 SMALL = [
     *(f"data.{name}.0.limit=6" for name in ("red_team", "helpful", "pair_red_team", "reward_test_harmless")),
     *(f"data.{name}.limit=4" for name in ("rl.0", "rl.1", "eval.0", "eval.1")),
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         file.writelines(json.dumps(pair) + "\n" for pair in pairs)
     tiny = [sys.executable, "-m", "cai_lightning.data.tiny_model", "--text", str(text), "--out", str(model)]
     subprocess.run(tiny, check=True, capture_output=True)
-    labels = {"path": helpful, **HELPFUL}
+    labels = {"path": helpful, "kind": "benign", "skip": 0}
     files = [f"model.path={model}", f"data.root={DATA}"]
     files += [f"data.human_labels.0.{name}={value}" for name, value in labels.items()]
     command = [sys.executable, "-m", "cai_lightning", "run", *QUESTION, *files, *SMALL]
