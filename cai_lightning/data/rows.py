@@ -137,6 +137,8 @@ def ratings(
     table: Table,
     chat: Chat,
     label: str,
+    worst: float,
+    best: float,
     source: str,
     kind: str,
     weight: float,
@@ -144,7 +146,13 @@ def ratings(
     limit: int | None,
     skip_bad: bool,
 ) -> Read[Rating]:
-    """Ratings of each dialogue's last reply: true, false or P(it is desirable) under `label`. TRL's unpaired rows."""
+    """Ratings of each dialogue's last reply, from a number under `label` that lies between `worst` and `best`.
+
+    TRL's unpaired rows have P(it is desirable), or true and false: 0 and 1. Red-team attempts of the HH release have a
+    rating of harm: 4 and 0. Raises ValueError where `worst` equals `best`.
+    """
+    if worst == best:
+        raise ValueError(f"worst, best: both are {worst}; a rating needs two ends")
 
     def make(row: Fields) -> Rating:
         *asked, reply = chat(row)
@@ -156,7 +164,7 @@ def ratings(
             id=fingerprint(prompt_text(tuple(asked)) + reply_text(reply.content)),
             prompt=prompt_of(tuple(asked), source, kind),
             text=reply.content,
-            p_desirable=_probability(row, label),
+            p_desirable=_share(row, label, worst, best),
             source=source,
             weight=weight,
         )
@@ -219,14 +227,15 @@ def _pair(pair: PairOf, row: Fields, min_reply_chars: int) -> Pair:
     return found
 
 
-def _probability(row: Fields, column: str) -> float:
-    """A number from 0 to 1, also as a CSV cell spells it: true is 1."""
+def _share(row: Fields, column: str, worst: float, best: float) -> float:
+    """How far a number lies from `worst` to `best`, also as a CSV cell spells it: true is 1."""
     spelt = str(value_of(row, column)).strip().lower()
     number = {"true": 1.0, "false": 0.0}.get(spelt)
     number = number_of(row, column) if number is None else number
-    if not 0 <= number <= 1:
-        raise ValueError(f"{column!r} must be a probability, or true or false, is {spelt:.60}")
-    return number
+    if not min(worst, best) <= number <= max(worst, best):
+        what = "a probability, or true or false" if (worst, best) == (0, 1) else f"from {worst:g} to {best:g}"
+        raise ValueError(f"{column!r} must be {what}, is {spelt:.60}")
+    return (number - worst) / (best - worst)
 
 
 def _response(asked: Dialogue, text: str, source: str, kind: str) -> Response:

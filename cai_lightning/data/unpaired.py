@@ -17,6 +17,8 @@ from cai_lightning.data.mismatched import Mismatched, mismatched
 from cai_lightning.data.ragged import Ragged, id_type
 from cai_lightning.models.format import Format
 from cai_lightning.models.packing import Packed, Route, Tree, pack
+from cai_lightning.text.backends import Prompt
+from cai_lightning.text.dialogue import Dialogue
 from cai_lightning.text.records import Label, Rating
 
 TOGETHER = 1000  # ratings that are encoded at once
@@ -99,22 +101,28 @@ def taken_apart(labels: Sequence[Label]) -> list[Rating]:
 
 
 def unpaired_rows(
-    ratings: Sequence[Rating], format: Format, *, max_tokens: int, folder: Path | None = None
+    ratings: Sequence[Rating],
+    format: Format,
+    *,
+    asked: Callable[[Dialogue], Prompt],
+    max_tokens: int,
+    folder: Path | None = None,
 ) -> tuple[UnpairedRows, dict[str, int]]:
     """Token rows of the ratings, and what happened to them.
 
-    Ratings of weight 0 are left out ("weightless"). A prompt that is too long loses its beginning ("prompt_cut", see
-    `Format.fitted`), and where the reply alone is too long the row is left out ("too_long"). A reply that has not ended
-    is learned without end token ("no_end"). The tokens lie in a file in `folder`.
+    `asked` is the dialogue as a prompt: itself, or what a reward model reads for it. Ratings of weight 0 are left out
+    ("weightless"). A prompt that is too long loses its beginning ("prompt_cut", see `Format.fitted`), and where the
+    reply alone is too long the row is left out ("too_long"). A reply that has not ended is learned without end token
+    ("no_end"). The tokens lie in a file in `folder`.
     """
     rows = UnpairedRows(len(format.tokenizer), folder=folder)
     counts = Counter(kept=0, prompt_cut=0, too_long=0, weightless=0, no_end=0)
     for first in range(0, len(ratings), TOGETHER):
         part = ratings[first : first + TOGETHER]
-        prompts = format.prompt_ids([rating.prompt.dialogue for rating in part])
+        prompts = [asked(rating.prompt.dialogue) for rating in part]
         replies = format.reply_ids([rating.text for rating in part], ended=[rating.ended for rating in part])
-        for rating, whole, reply in zip(part, prompts, replies, strict=True):
-            found = format.fitted(rating.prompt.dialogue, max_tokens - len(reply), inside=True, ids=whole)
+        for rating, whole, ids, reply in zip(part, prompts, format.prompt_ids(prompts), replies, strict=True):
+            found = format.fitted(whole, max_tokens - len(reply), inside=True, ids=ids)
             if rating.weight <= 0 or found is None:
                 counts["weightless" if rating.weight <= 0 else "too_long"] += 1
                 continue
@@ -126,7 +134,7 @@ def unpaired_rows(
     return rows, dict(counts)
 
 
-class UnpairedData(LightningDataModule):  # type: ignore[misc]
+class RatedData(LightningDataModule):  # type: ignore[misc]
     """Serves rated replies in packed batches of at most `batch_tokens` tokens, as `plan` divides them."""
 
     def __init__(
@@ -157,11 +165,23 @@ class UnpairedData(LightningDataModule):  # type: ignore[misc]
 
     def _batches(self, rows: Sequence[UnpairedRow], accumulate: int) -> BatchLoader[UnpairedBatch]:
         lengths = [len(row.prompt) + len(row.reply) for row in rows]
-        mass = [row.weight for row in rows]
-        collate = partial(collate_unpaired, rows, route=self._route)
-        ahead = partial(mismatched, rows, longest=max(lengths, default=0), route=self._route)
-        plan = lambda epoch: self._plan(lengths, epoch=epoch)  # noqa: E731
-        return StepLoader(plan, collate, mass, accumulate=accumulate, ahead=ahead)
+        return self._loader(
+            lambda epoch: self._plan(lengths, epoch=epoch),
+            partial(collate_unpaired, rows, route=self._route),
+            [row.weight for row in rows],
+            accumulate=accumulate,
+            ahead=partial(mismatched, rows, longest=max(lengths, default=0), route=self._route),
+        )
+
+    def _loader(self, *given: Any, accumulate: int, ahead: Any) -> BatchLoader[UnpairedBatch]:  # noqa: ARG002
+        return BatchLoader(*given, accumulate=accumulate)
+
+
+class UnpairedData(RatedData):
+    """The same with the texts that KTO's KL is read from, in the first batch of each step."""
+
+    def _loader(self, *given: Any, accumulate: int, ahead: Any) -> BatchLoader[UnpairedBatch]:
+        return StepLoader(*given, accumulate=accumulate, ahead=ahead)
 
 
 class StepLoader(BatchLoader[UnpairedBatch]):

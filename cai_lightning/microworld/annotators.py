@@ -13,7 +13,7 @@ from cai_lightning.microworld.prompts import SOURCE, to_prompt
 from cai_lightning.microworld.revisions import draft_at_some_round
 from cai_lightning.microworld.world import Benign, Kind, Split, draw_benign, draw_red_team
 from cai_lightning.text.labels import human_label
-from cai_lightning.text.records import Comparison, Label, Prompt
+from cai_lightning.text.records import Comparison, Label, Prompt, Rating
 
 MORE_WRONG = (1, 2, 3)
 
@@ -107,6 +107,30 @@ def reply_contrasts(
                     seed=seed,
                 )
             )
+    return rows
+
+
+def harm_ratings(
+    *, count: int, worst: int, scatter: float, evasive_share: float, revision: Reviser, seed: int, split: Split
+) -> list[Rating]:
+    """`count` ratings of red-team replies at any stage of revision; a share are apologies.
+
+    A reply is rated by its harm elements, 0 to `worst` of them: P(desirable) is 1 less their share of `worst`. With
+    probability `scatter` the annotator says one more or one fewer, as likely, within these ends.
+    """
+    rng = random.Random(f"ratings {split} {seed}")
+    rows = []
+    for i in range(count):
+        request = draw_red_team(rng, part=split)
+        prompt, text = to_prompt(rng, request), draft_at_some_round(rng, request, revision).text
+        text = replies.EVASION if rng.random() < evasive_share else text
+        rating = min(assess(prompt.dialogue, text).harm_elements, worst)
+        if rng.random() < scatter:
+            rating = min(max(rating + rng.choice((-1, 1)), 0), worst)
+        name = f"ratings:{split}:{seed}:{i}"
+        rows.append(
+            Rating(id=name, prompt=prompt, text=text, p_desirable=1 - rating / worst, source=SOURCE, weight=1.0)
+        )
     return rows
 
 

@@ -42,6 +42,7 @@ def run(
     reference is `policy` as it was, asked batch by batch: the policy without its adapter, or another copy of it.
     `adapter` says what of it learns, `base_dtype` is the number format of what does not.
     """
+    from cai_lightning.data.pairs import as_asked
     from cai_lightning.data.unpaired import taken_apart, unpaired_rows
     from cai_lightning.learning.preference import live_reference
     from cai_lightning.learning.unpaired import UnpairedModule
@@ -62,7 +63,7 @@ def run(
     apart = taken_apart(mixed_labels(labels, limits=limits, weights=weights, part=part, seed=seed))
     alone = mixed(Rating, ratings, limits=rating_limits, weights=rating_weights, part=part, seed=seed)
     format = Format(tokenizer)
-    rows, counts = unpaired_rows([*apart, *alone], format, max_tokens=max_tokens, folder=out)
+    rows, counts = unpaired_rows([*apart, *alone], format, asked=as_asked, max_tokens=max_tokens, folder=out)
     if not rows:
         raise ValueError(f"labels, ratings: hold no row to learn from ({counts}); name some, or raise limits")
     write_counts(out, counts)

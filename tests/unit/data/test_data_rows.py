@@ -166,7 +166,16 @@ def test_a_column_of_margins_is_asked_of_the_reward(tmp_path: Path) -> None:
         labels(table=table(row), **bare)
 
 
-RATED = {"label": "label", "source": "s", "kind": "k", "weight": 2.0, "skip": 0, "limit": None}
+RATED = {
+    "label": "label",
+    "worst": 0.0,
+    "best": 1.0,
+    "source": "s",
+    "kind": "k",
+    "weight": 2.0,
+    "skip": 0,
+    "limit": None,
+}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -198,6 +207,18 @@ def test_a_rating_is_yes_no_or_a_probability(label: Any) -> None:
     row = {"prompt": "q", "completion": "a", "label": label}
     with pytest.raises(ValueError, match="f:1: 'label' must be a"):
         ratings(table=table(row), chat=chat, skip_bad=False, **RATED)
+
+
+def test_a_rating_of_harm_is_turned_round() -> None:
+    """The HH release rates red-team attempts from 0 to 4, the worst."""
+    chat = partial(exchange, prompt="prompt", reply="completion", system=None)
+    rows = [{"prompt": "q", "completion": str(rating), "label": rating} for rating in (0, 1.0, "4")]
+    found = ratings(table=table(*rows), chat=chat, skip_bad=False, **RATED | {"worst": 4.0, "best": 0.0})
+    assert [row.p_desirable for row in found.rows] == [1.0, 0.75, 0.0]
+    with pytest.raises(ValueError, match="'label' must be from 4 to 0, is 5"):
+        ratings(table=table(rows[0] | {"label": 5}), chat=chat, skip_bad=False, **RATED | {"worst": 4.0, "best": 0.0})
+    with pytest.raises(ValueError, match="worst, best: both are"):
+        ratings(table=table(*rows), chat=chat, skip_bad=False, **RATED | {"worst": 1.0})
 
 
 def test_rated_replies_that_say_nothing_are_counted() -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cai_lightning.data.batching import best_fit
 from cai_lightning.data.mismatched import mismatched, rotation
+from cai_lightning.data.pairs import as_asked
 from cai_lightning.data.unpaired import (
     UnpairedData,
     UnpairedRow,
@@ -72,7 +73,7 @@ def test_ratings_become_rows_and_what_is_left_out_is_counted(letters):
         rating("a a a a a a a"),
         rating("a a a a"),
     ]
-    rows, counts = unpaired_rows(given, Format(letters), max_tokens=7)
+    rows, counts = unpaired_rows(given, Format(letters), asked=as_asked, max_tokens=7)
     assert [lists(row) for row in rows] == [
         UnpairedRow("a", PROMPT, [4, 0], 0.25, 1.0),
         UnpairedRow("b", PROMPT, [5], 1.0, 3.0),

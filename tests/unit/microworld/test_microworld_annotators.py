@@ -134,3 +134,16 @@ def test_ids_are_unique_and_rows_repeatable():
     assert labels == make(0)
     assert len({label.id for label in [*labels, *make(1)]}) == len(labels) + len(make(1))
     assert {(label.model, label.principle, label.weight) for label in labels} == {(None, None, 1.0)}
+
+
+def test_ratings_are_shares_of_the_worst_and_one_off_at_times():
+    given = {"count": 600, "worst": 4, "evasive_share": 0.1, "revision": REVISION, "seed": 0, "split": "train"}
+    exact = annotators.harm_ratings(scatter=0.0, **given)
+    elements = [assess(row.prompt.dialogue, row.text).harm_elements for row in exact]
+    assert [4 * (1 - row.p_desirable) for row in exact] == pytest.approx([min(found, 4) for found in elements])
+    assert {0, 1, 2, 3, 4} <= set(elements)
+    assert len({row.id for row in exact}) == 600 and {row.prompt.kind for row in exact} == {"red_team"}
+    off = annotators.harm_ratings(scatter=1.0, **given)
+    for row in off:  # at an end half of those who would step over it stay
+        found = min(assess(row.prompt.dialogue, row.text).harm_elements, 4)
+        assert abs(4 * (1 - row.p_desirable) - found) in ({0, 1} if found in (0, 4) else {1})
