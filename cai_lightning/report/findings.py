@@ -15,7 +15,8 @@ from cai_lightning.evaluation.claims import LEVEL
 from cai_lightning.report import markup
 from cai_lightning.report.figures import svg
 from cai_lightning.report.markup import ENDS, Html, Scale, caption, fixed, folded, interval, slug, spanning, table
-from cai_lightning.report.panels import draw, metric_of, panels, titled, value_of, with_unit
+from cai_lightning.report.panels import draw, panels
+from cai_lightning.report.places import metric_of, titled, value_of, with_unit
 from cai_lightning.report.style import label, looks, mark
 
 # verdict -> its mark beside the word, and the role of its colour

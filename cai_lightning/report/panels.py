@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib import rc_context
@@ -14,13 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 from cai_lightning.report.figures import HEIGHT, PAPER, STYLE, WIDTH
 from cai_lightning.report.marks import LIGHT, legend
+from cai_lightning.report.places import Figures, arms_by_run, asked, axis, scale_of, titled, value_of
 from cai_lightning.report.style import Look, label, looks
 
 ACROSS = 2  # panels side by side
 LINE = 0.24  # inches of an arm that has a line of its own
-KL = "kl"  # the metric whose square root is the axis: over-optimisation is a curve over it
-
-Figures = Mapping[str, Any]
 
 
 class Point(NamedTuple):
@@ -30,27 +28,6 @@ class Point(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def metric_of(findings: Figures, name: str) -> dict[str, Any]:
-    """Label, unit and better direction of a metric; a metric that is not described is called by its name."""
-    return {"label": name, "unit": "", "better": None} | dict((findings.get("metrics") or {}).get(name) or {})
-
-
-def titled(findings: Figures, name: str) -> str:
-    """A metric with its unit, as an axis or a column calls it."""
-    metric = metric_of(findings, name)
-    return with_unit(str(metric["label"]), "%" if metric["unit"] == "share" else str(metric["unit"]))
-
-
-def with_unit(words: str, unit: str) -> str:
-    """The words with a unit, unless they end with it."""
-    return f"{words}, {unit}" if unit and not words.endswith(unit) else words
-
-
-def scale_of(findings: Figures, name: str) -> float:
-    """What values of a metric are multiplied with for readers: shares are per cent."""
-    return 100.0 if metric_of(findings, name)["unit"] == "share" else 1.0
 
 
 def panels(findings: Figures) -> dict[str, Figure]:
@@ -91,38 +68,16 @@ def _canvas(down: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _asked(findings: Figures) -> Mapping[str, Any]:
-    return findings.get("figure") or {}
-
-
-def arms_by_run(findings: Figures) -> dict[str, list[Mapping[str, Any]]]:
-    """The arms of each run that the figure is about, in the order of `at`."""
-    wanted = _asked(findings).get("runs")
-    runs: dict[str, list[Mapping[str, Any]]] = {}
-    for arm in findings.get("arms") or []:
-        if wanted is None or arm["run"] in wanted:
-            runs.setdefault(arm["run"], []).append(arm)
-    return {
-        run: sorted(arms, key=lambda arm: (arm.get("at") is None, arm.get("at") or 0)) for run, arms in runs.items()
-    }
-
-
 def _metrics(findings: Figures) -> list[str]:
     """The metrics of the figure for which some arm has a value."""
     arms = [arm for arms in arms_by_run(findings).values() for arm in arms]
-    asked = _asked(findings).get("metrics") or []
-    return [metric for metric in asked if any(value_of(arm, metric) is not None for arm in arms)]
-
-
-def value_of(arm: Mapping[str, Any], metric: str) -> float | None:
-    """The value of a metric of an arm, or None."""
-    figure = (arm.get("figures") or {}).get(metric) or {}
-    return figure.get("value")
+    wanted = asked(findings).get("metrics") or []
+    return [metric for metric in wanted if any(value_of(arm, metric) is not None for arm in arms)]
 
 
 def _height(findings: Figures) -> float:
     arms = sum(map(len, arms_by_run(findings).values()))
-    return max(HEIGHT * 0.6, LINE * arms + 0.8) if _asked(findings).get("x") == "arm" else HEIGHT
+    return max(HEIGHT * 0.6, LINE * arms + 0.8) if asked(findings).get("x") == "arm" else HEIGHT
 
 
 def _legend(axes: Axes, findings: Figures, metrics: Sequence[str]) -> None:
@@ -133,7 +88,7 @@ def _legend(axes: Axes, findings: Figures, metrics: Sequence[str]) -> None:
         for run, arms in runs.items()
         if any(value_of(arm, metric) is not None for arm in arms for metric in metrics)
     ]
-    if len(runs) > 1 and _asked(findings).get("x") != "arm":
+    if len(runs) > 1 and asked(findings).get("x") != "arm":
         look = looks(list(runs))
         with rc_context(STYLE):
             legend(axes, {run: look[run] for run in drawn})
@@ -143,7 +98,7 @@ def _panel(axes: Axes, findings: Figures, metric: str, *, names: bool) -> None:
     """Draws one metric. `names`: whether arms that stand in lines are named at the left."""
     with rc_context(STYLE):
         axes.set_title(titled(findings, metric), loc="left", fontsize=9, color=LIGHT["ink"])
-        if _asked(findings).get("x") == "arm":
+        if asked(findings).get("x") == "arm":
             _draw_arms(axes, findings, metric, names=names)
         else:
             _draw_lines(axes, findings, metric)
@@ -151,7 +106,7 @@ def _panel(axes: Axes, findings: Figures, metric: str, *, names: bool) -> None:
 
 def _draw_lines(axes: Axes, findings: Figures, metric: str) -> None:
     """A line a run over the quantity of the x axis with a ribbon; an arm that has none of it is a dashed level."""
-    place, words = _axis(findings)
+    place, words = axis(findings)
     runs = arms_by_run(findings)
     look = looks(list(runs))
     times = scale_of(findings, metric)
@@ -164,24 +119,13 @@ def _draw_lines(axes: Axes, findings: Figures, metric: str) -> None:
             axes.axhline(level.value, color=LIGHT[look[run].colour], linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlabel(words)
     axes.margins(x=0.04)
-    if all(float(x).is_integer() for arms in runs.values() for arm in arms if (x := place(arm)) is not None):
+    if asked(findings).get("log"):
+        axes.set_xscale("log")
+        places = sorted({x for arms in runs.values() for arm in arms if (x := place(arm)) is not None})
+        axes.set_xticks(places, [f"{x:g}" for x in places], minor=False)
+        axes.set_xticks([], minor=True)
+    elif all(float(x).is_integer() for arms in runs.values() for arm in arms if (x := place(arm)) is not None):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _axis(findings: Figures) -> tuple[Callable[[Mapping[str, Any]], float | None], str]:
-    """Where an arm stands on the x axis, and what the axis is called."""
-    x, words = str(_asked(findings).get("x") or "at"), _asked(findings).get("x_label")
-    if x == "at":
-        return lambda arm: arm.get("at"), str(words or "")
-    times = scale_of(findings, x)
-    if x == KL:
-        return lambda arm: _root(value_of(arm, x)), str(words or f"√ {titled(findings, x)}")
-    return lambda arm: None if (value := value_of(arm, x)) is None else times * value, str(words or titled(findings, x))
-
-
-def _root(value: float | None) -> float | None:
-    """An estimated divergence may fall below zero by noise; its root is then zero."""
-    return None if value is None else math.sqrt(max(value, 0.0))
 
 
 def _point(arm: Mapping[str, Any], metric: str, x: float, times: float) -> Point | None:

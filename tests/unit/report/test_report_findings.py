@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_findings import ATTACK, claim, made
+from made_findings import ATTACK, arm, claim, made
 
 from cai_lightning.report import sweep
 from cai_lightning.report.feedback import FIGURES
@@ -91,6 +91,39 @@ def test_the_axis_of_a_divergence_is_its_square_root() -> None:
     assert axes.get_xlabel() == "√ KL, nats"
     single = line(axes, axes.lines[-1].get_color())
     assert single == [(math.sqrt(2.25), 30)]
+
+
+SIZES = {"x": "setting", "setting": "model", "metrics": ["kl"], "runs": None}
+SIZED = [
+    arm("ppo [model=small, labels=hard]", None, 0.1, 2.0),
+    arm("ppo [model=tiny, labels=hard]", None, 0.1, 1.0),
+    arm("ppo [labels=soft, model=tiny]", 3, 0.1, 4.0),
+    arm("sl_cai [model=tiny]", None, 0.1, 3.0),
+    arm("helpful_only", None, 0.1, 9.0),
+]
+
+
+def test_lines_run_over_the_numbers_of_a_setting() -> None:
+    """What remains of a run without the setting is a line, at each of its points; an arm without is a level."""
+    given = SIZES | {"values": {"tiny": 0.2, "small": 0.8}, "x_label": "parameters, millions", "log": True}
+    (axes,) = panels(made(arms=SIZED, figure=given))["kl"].axes
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines if line.get_marker() != "None"]
+    assert lines == [([0.2, 0.8], [1.0, 2.0]), ([0.2], [4.0]), ([0.2], [3.0])]
+    assert [text.get_text() for legend in axes.figure.legends for text in legend.get_texts()] == [
+        "RL-CAI (PPO) [labels=hard]",
+        "RL-CAI (PPO) [labels=soft]@3",
+        "SL-CAI",
+        "Helpful only",
+    ]
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "parameters, millions"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.2", "0.8"]
+
+
+def test_a_setting_may_be_a_number_itself() -> None:
+    arms = [arm(f"revisions [count={count}]", None, 0.1, float(count)) for count in (16, 1, 4)]
+    (axes,) = panels(made(arms=arms, figure=SIZES | {"setting": "count"}))["kl"].axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 4, 16] and axes.get_xlabel() == "count"
 
 
 def test_arms_stand_in_lines_with_their_intervals() -> None:
