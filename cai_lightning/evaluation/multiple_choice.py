@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +31,8 @@ def evaluate(ask: Ask, questions: Sequence[Question], *, resamples: int, seed: i
     that of always naming the commonest right one, and `classes`, the accuracy and n of each right option (else null
     and empty). Raises ValueError without questions or on a score that is not finite.
     """
-    if not questions:
-        raise ValueError("no questions to evaluate")
-    scores = ask([*questions, *(question.swapped() for question in questions)])
-    points, first_points, biases = [], [], []
-    for question, given, reverse in zip(questions, scores[: len(questions)], scores[len(questions) :], strict=True):
-        first, second = np.asarray(given), np.asarray(reverse)
-        if not (np.isfinite(first).all() and np.isfinite(second).all()):
-            raise ValueError(f"question {question.id}: letters scored {given} and {reverse}; all must be finite")
-        points.append(_point(first + second[::-1], question.gold))
-        first_points.append(_point(first, question.gold))
-        biases.append((first[0] - first[-1] + second[0] - second[-1]) / 2)
+    answers = answered(ask, questions)
+    points, first_points, biases = ([getattr(one, name) for one in answers] for name in Answered._fields)
     low, high, clusters = _interval(points, [question.cluster for question in questions], resamples, seed)
     return {
         "accuracy": float(np.mean(points)),
@@ -54,6 +45,29 @@ def evaluate(ask: Ask, questions: Sequence[Question], *, resamples: int, seed: i
         **baselines(questions),
         "classes": _classes(questions, points),
     }
+
+
+class Answered(NamedTuple):
+    """One question: whether it is right by both orders, by the file's alone, and the lead of the first slot in nats."""
+
+    right: float
+    right_first: float
+    position_bias: float
+
+
+def answered(ask: Ask, questions: Sequence[Question]) -> list[Answered]:
+    """What came of each question, asked in both orders; errors as of `evaluate`."""
+    if not questions:
+        raise ValueError("no questions to evaluate")
+    scores = ask([*questions, *(question.swapped() for question in questions)])
+    found = []
+    for question, given, reverse in zip(questions, scores[: len(questions)], scores[len(questions) :], strict=True):
+        first, second = np.asarray(given), np.asarray(reverse)
+        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+            raise ValueError(f"question {question.id}: letters scored {given} and {reverse}; all must be finite")
+        lead = float((first[0] - first[-1] + second[0] - second[-1]) / 2)
+        found.append(Answered(_point(first + second[::-1], question.gold), _point(first, question.gold), lead))
+    return found
 
 
 def baselines(questions: Sequence[Question]) -> dict[str, float | None]:

@@ -1,0 +1,65 @@
+"""Whether each question of public files is answered right, as rows: for contrasts between models and ways of asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.multiple_choice import estimate as _estimate
+from cai_lightning.text.artifacts import AssessmentRows, CausalLM
+from cai_lightning.text.records import Assessment, write_rows
+
+
+def run(
+    out: Path,
+    *,
+    player: str,
+    model: CausalLM,
+    questions: dict[str, list[Any]],
+    few_shots: dict[str, list[str]],
+    leave_out: dict[str, list[str]],
+    shots: int,
+    ask: Callable[..., Any],
+    batch_size: int,
+    dtype: str,
+    route: Literal["packed", "padded"],
+) -> AssessmentRows:
+    """Assessment rows of `player`, one a question: `right` (0 to 1), `right_first`, `position_bias`.
+
+    `right` reads the letters in both orders, `right_first` in the file's alone; the bias is in nats. `kind` is the
+    file, clusters are conversations. What is asked and how: `multiple_choice`.
+    Raises ValueError where there is no file of questions.
+    """
+    from cai_lightning.data.questions import examples, without_examples
+    from cai_lightning.evaluation.multiple_choice import answered
+    from cai_lightning.stages.sampling import load_backend
+
+    if not questions:
+        raise ValueError("questions: none given; name files that hold some: experiment=hh_files data.root=DATA")
+    backend = load_backend(model, dtype=dtype, batch_size=batch_size, route=route)
+    found = []
+    for name, rows in questions.items():
+        shown = few_shots.get(name, [])
+        kept, _ = without_examples(rows, [*shown, *leave_out.get(name, [])])
+        solved, kept = examples(kept, count=shots)
+        answers = answered(ask(backend, few_shots=shown, solved=solved), kept)
+        found += [
+            Assessment(
+                prompt=question.id,
+                cluster=question.cluster,
+                kind=name,
+                player=player,
+                sequences=None,
+                metrics=dict(answer._asdict()),
+            )
+            for question, answer in zip(kept, answers, strict=True)
+        ]
+    write_rows(out, found)
+    return out
+
+
+def estimate(recipe: Mapping[str, Any]) -> Estimate:
+    """As of multiple_choice."""
+    return _estimate(recipe)
