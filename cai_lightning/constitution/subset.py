@@ -23,6 +23,24 @@ def subset(*, whole: Constitution, count: int, pick: Pick, seed: int) -> Constit
     return dataclasses.replace(whole, name=f"{whole.name}, {count} of {len(whole.principles)}", principles=kept)
 
 
+def without(*, whole: Constitution, id: str | None) -> Constitution:
+    """The constitution without the principle named `id`; null leaves none out.
+
+    Raises ValueError where there is no such principle, or nothing else is left to revise or to compare by.
+    """
+    if id is None:
+        return whole
+    kept = tuple(principle for principle in whole.principles if principle.id != id)
+    if len(kept) == len(whole.principles):
+        raise ValueError(f"without: {id!r} is none of the principles of {whole.name!r}")
+    found = dataclasses.replace(whole, name=f"{whole.name} without {id}", principles=kept)
+    if not found.revising or not found.comparing:
+        raise ValueError(
+            f"without: {whole.name!r} has no other principle that {'compares' if found.revising else 'revises'}"
+        )
+    return found
+
+
 def drawn(principles: Sequence[Principle], count: int, seed: int) -> list[Principle]:
     """`count` principles at random; those of a smaller count are among those of a larger one."""
     return sorted(principles, key=lambda principle: ticket("subset", seed, principle.id))[:count]

@@ -15,6 +15,7 @@ from cai_lightning.experiment.targets import construct
 
 PREFIX = "ablate_"
 LABELS = "labels"  # one run that holds the answers under every principle; whatever is trained takes a run a principle
+PIPELINE = "pipeline"  # its own constitution is what remains of the whole, which is the one that a user names
 PLAIN = re.compile(r"[A-Za-z][\w-]*")
 
 
@@ -31,20 +32,27 @@ def as_run(arguments: list[str]) -> list[str]:
     under = (_value(arguments, "experiment") or "").strip("[]")
     rest = [text for text in arguments if not text.startswith(("through=", "experiment="))]
     wanted = [f"experiment=[{','.join(filter(None, [under, PREFIX + through]))}]", *rest]
+    if through == PIPELINE:
+        wanted = [re.sub(r"^(\+*)constitution(=|\.)", _whole, text) for text in wanted]
     if through == LABELS or any(text.startswith("without=") for text in rest):
         return wanted
-    names = _principles([text for text in wanted if not text.startswith("-")])
+    part = "whole" if through == PIPELINE else "constitution"
+    names = _principles(part, [text for text in wanted if not text.startswith("-")])
     flags = [] if {"-m", "--multirun"} & set(rest) else ["-m"]
     return [*flags, *wanted, f"without={','.join(['null', *map(_quoted, names)])}"]
 
 
-def _principles(overrides: list[str]) -> list[str]:
+def _whole(found: re.Match[str]) -> str:
+    return f"{found[1]}{'constitution@whole=' if found[2] == '=' else 'whole.'}"
+
+
+def _principles(key: str, overrides: list[str]) -> list[str]:
     """The ids of the principles that compare, of the constitution of the first job."""
     config = compose_config(jobs(overrides)[0])
     assert isinstance(config, DictConfig)
     check_config(config)
     try:
-        constitution = construct(with_sources(raw_value(config, "constitution")))
+        constitution = construct(with_sources(raw_value(config, key)))
     except ValueError as error:
         raise UserError(f"constitution: {error}") from None
     names = [principle.id for principle in constitution.comparing]

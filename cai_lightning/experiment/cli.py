@@ -42,7 +42,7 @@ HELP = f"""cai {__version__} - Constitutional AI experiments from one config
   cai run  [key=value ...] [-m]   build what is missing and write a report      cai run experiment=smoke
   cai plan [key=value ...]        the tree of stages: what exists, what would be built, at which price
   cai ablate [constitution=NAME]  which principle does what: the price first (--price: no more than that), then a page
-                                  through=labels | reward_model | training
+                                  through=labels | reward_model | training | pipeline
   cai ls                          finished results in the store
   cai show KEY                    recipe, upstream and provenance of one result
   cai adopt KEY                   keep a result after a harmless edit of the source

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from cai_lightning.constitution.principles import Constitution, constitution
-from cai_lightning.constitution.subset import drawn, narrow, subset, wide
+from cai_lightning.constitution.subset import drawn, narrow, subset, wide, without
 
 AIMS = ["red green", "red", "green", "blue white", "blue white black", "red green grey"]
 
@@ -54,3 +55,17 @@ def test_two_that_cover_most_and_least_by_hand(whole: Constitution) -> None:
 def test_a_count_that_there_is_not_is_refused(whole: Constitution, count: int) -> None:
     with pytest.raises(ValueError, match=f"count: is {count}; the constitution 'six' has 6 principles"):
         subset(whole=whole, count=count, pick=drawn, seed=0)
+
+
+def test_one_left_out_leaves_the_others_as_they_were(whole: Constitution) -> None:
+    revised = dataclasses.replace(whole.principles[0], id="r", critique="c", revision="r")
+    whole = dataclasses.replace(whole, principles=(*whole.principles, revised))
+    assert without(whole=whole, id=None) is whole
+    found = without(whole=whole, id="p2")
+    assert (
+        found.principles == tuple(one for one in whole.principles if one.id != "p2") and found.name == "six without p2"
+    )
+    with pytest.raises(ValueError, match="without: 'p9' is none of the principles of 'six'"):
+        without(whole=whole, id="p9")
+    with pytest.raises(ValueError, match="without: 'six' has no other principle that revises"):
+        without(whole=whole, id="r")
