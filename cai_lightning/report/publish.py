@@ -117,6 +117,7 @@ def summarise(
         "ties": variant.get("ties", {}),
         "warnings": list(warnings),
         "players": variant["players"],
+        "curve": variant.get("curve", []),
         "feedback": {name: feedback[name] if feedback else None for name in FIGURES},
         "reward_model": {
             f"accuracy_{name}": reward_model[f"accuracy_{name}"]["value"]

@@ -14,6 +14,7 @@ from cai_lightning.text.dialogue import Message, to_text
 
 METRICS, ROWS_OF = "metrics.jsonl", "*.jsonl"
 STEP, EPISODE = "step", "episode"  # optimizer steps; RL samples seen
+CURVE = "curve"  # before the figures of snapshots
 TAG_LENGTH = 64  # characters, W&B's limit
 ENDS = ("value", "low", "high", "n")
 Head = Mapping[str, Any]
@@ -120,6 +121,17 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:
     found["frontier/hypervolume"] = (summary["frontier"]["hypervolume"] or {}).get("value")
     found["seconds"] = summary["seconds"]
     return {name: value for name, value in found.items() if value is not None}
+
+
+def curves(summary: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The figures of snapshots as rows over RL samples, `curve/<run>/<metric>`; one a number of samples, in order."""
+    found: dict[int, dict[str, float]] = {}
+    for one in summary["curve"]:
+        row = found.setdefault(one["sequences"], {EPISODE: one["sequences"]})
+        for metric, figure in one.items():
+            if isinstance(figure, Mapping) and figure.get("value") is not None:
+                row[f"{CURVE}/{one['run']}/{metric}"] = figure["value"]
+    return [found[at] for at in sorted(found)]
 
 
 def ends(folder: Path, store: Path) -> list[Path]:

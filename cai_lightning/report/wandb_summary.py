@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def log_summary(run: Any, folder: Path) -> None:
         run.summary.update(content.figures_of(summary))
         if summary["players"]:
             log_table(run, "players", *content.players(summary))
+        _log_curves(run, content.curves(summary))
         for name, table in summary["tables"].items():
             if isinstance(table, dict) and table.get("claims"):
                 log_table(run, f"claims/{name}", *content.claims(table))
@@ -33,3 +35,12 @@ def log_summary(run: Any, folder: Path) -> None:
     for path in written:
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
     run.log_artifact(artifact)
+
+
+def _log_curves(run: Any, rows: Sequence[Mapping[str, float]]) -> None:
+    """Logs the snapshots' figures over RL samples."""
+    if rows:
+        run.define_metric(content.EPISODE)
+        run.define_metric(f"{content.CURVE}/*", step_metric=content.EPISODE)
+    for row in rows:
+        run.log(dict(row))

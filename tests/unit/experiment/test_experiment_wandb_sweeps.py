@@ -14,7 +14,17 @@ from cai_lightning.experiment.pipeline import make_plan
 
 FILES = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
 QUESTIONS = [
-    *("critique", "frontier", "label_modes", "mixture", "overoptimisation", "principles", "revisions", "rl_curves")
+    *(
+        "coverage",
+        "critique",
+        "frontier",
+        "label_modes",
+        "mixture",
+        "overoptimisation",
+        "principles",
+        "revisions",
+        "rl_curves",
+    )
 ]
 
 

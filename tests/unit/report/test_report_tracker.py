@@ -82,6 +82,13 @@ def test_summary_figures_and_samples_are_there(runs: dict[str, Any], logged: Pat
     assert shown["data"] == [["Human: hi", reply, 1] for reply in "036"]
 
 
+def test_elo_of_snapshots_are_figures_over_rl_samples(runs: dict[str, Any]) -> None:
+    assert runs["run"]["axes"] == {"episode": "", "curve/*": "episode"}
+    shown = [row for row in runs["run"]["history"] if "curve/ppo/harmless_elo" in row]
+    assert [(row["episode"], row["curve/ppo/harmless_elo"]) for row in shown] == [(32, 5), (64, 12)]
+    assert not any("curve/ppo/evasive_rate" in row for row in runs["run"]["history"])
+
+
 def test_nothing_is_logged_twice_and_what_is_missing_is_made_up(
     logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

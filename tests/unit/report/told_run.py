@@ -21,6 +21,16 @@ SAMPLES = [
 ]
 SUMMARY = {
     "players": {"ppo": {"harmless_elo": FIGURE}},
+    "curve": [
+        {
+            "player": "ppo@64",
+            "run": "ppo",
+            "sequences": 64,
+            "harmless_elo": FIGURE,
+            "evasive_rate": FIGURE | {"value": None},
+        },
+        {"player": "ppo@32", "run": "ppo", "sequences": 32, "harmless_elo": FIGURE | {"value": 5.0}},
+    ],
     "feedback": {"accuracy": 0.75},
     "reward_model": {"accuracy_helpful": None},
     "frontier": {"hypervolume": None},
