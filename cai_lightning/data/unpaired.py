@@ -134,8 +134,11 @@ def unpaired_rows(
     return rows, dict(counts)
 
 
-class RatedData(LightningDataModule):  # type: ignore[misc]
-    """Serves rated replies in packed batches of at most `batch_tokens` tokens, as `plan` divides them."""
+class UnpairedData(LightningDataModule):  # type: ignore[misc]
+    """Serves rated replies in packed batches of at most `batch_tokens` tokens, as `plan` divides them.
+
+    With `kl` the first batch of each step has the texts that KTO's KL is read from.
+    """
 
     def __init__(
         self,
@@ -146,6 +149,7 @@ class RatedData(LightningDataModule):  # type: ignore[misc]
         batch_tokens: int,
         accumulate: int,
         route: Route,
+        kl: bool,
         seed: int,
     ) -> None:
         super().__init__()
@@ -153,6 +157,7 @@ class RatedData(LightningDataModule):  # type: ignore[misc]
         self._validation = validation
         self._accumulate = accumulate
         self._route: Route = route
+        self._kl = kl
         self._plan = partial(plan, batch_tokens=batch_tokens, seed=seed)
 
     def train_dataloader(self) -> BatchLoader[UnpairedBatch]:
@@ -165,23 +170,13 @@ class RatedData(LightningDataModule):  # type: ignore[misc]
 
     def _batches(self, rows: Sequence[UnpairedRow], accumulate: int) -> BatchLoader[UnpairedBatch]:
         lengths = [len(row.prompt) + len(row.reply) for row in rows]
-        return self._loader(
-            lambda epoch: self._plan(lengths, epoch=epoch),
-            partial(collate_unpaired, rows, route=self._route),
-            [row.weight for row in rows],
-            accumulate=accumulate,
-            ahead=partial(mismatched, rows, longest=max(lengths, default=0), route=self._route),
-        )
-
-    def _loader(self, *given: Any, accumulate: int, ahead: Any) -> BatchLoader[UnpairedBatch]:  # noqa: ARG002
-        return BatchLoader(*given, accumulate=accumulate)
-
-
-class UnpairedData(RatedData):
-    """The same with the texts that KTO's KL is read from, in the first batch of each step."""
-
-    def _loader(self, *given: Any, accumulate: int, ahead: Any) -> BatchLoader[UnpairedBatch]:
-        return StepLoader(*given, accumulate=accumulate, ahead=ahead)
+        mass = [row.weight for row in rows]
+        collate = partial(collate_unpaired, rows, route=self._route)
+        plan = lambda epoch: self._plan(lengths, epoch=epoch)  # noqa: E731
+        if not self._kl:
+            return BatchLoader(plan, collate, mass, accumulate=accumulate)
+        ahead = partial(mismatched, rows, longest=max(lengths, default=0), route=self._route)
+        return StepLoader(plan, collate, mass, accumulate=accumulate, ahead=ahead)
 
 
 class StepLoader(BatchLoader[UnpairedBatch]):

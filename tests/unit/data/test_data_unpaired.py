@@ -149,7 +149,7 @@ def test_of_all_turns_the_first_of_those_that_part_most_is_taken():
 
 def test_weights_of_a_window_are_its_divisor_and_the_budget_counts_texts_once():
     given = {"plan": best_fit, "batch_tokens": 10, "accumulate": 2, "route": "padded", "seed": 0}
-    data = UnpairedData(ROWS, ROWS[:1], **given)
+    data = UnpairedData(ROWS, ROWS[:1], kl=True, **given)
     batches = list(data.train_dataloader())
     # 4 + 5 + 5 + 4 tokens in batches of ten: two of them, one window
     assert sorted(number for batch in batches for number in batch.rows.tolist()) == [0, 1, 2, 3]
@@ -160,7 +160,7 @@ def test_weights_of_a_window_are_its_divisor_and_the_budget_counts_texts_once():
     assert [len(one.packed.branches) for one in batches[0].mismatched] == [len(batch.rows) for batch in batches]
     (validation,) = data.val_dataloader()
     assert [batch.divisor.item() for batch in validation] == [1.0]
-    assert UnpairedData(ROWS, [], **given).val_dataloader() == []
+    assert UnpairedData(ROWS, [], kl=True, **given).val_dataloader() == []
 
 
 def test_swapping_a_and_b_makes_the_same_ratings():

@@ -71,7 +71,7 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
 def rate(out: Path, fit, accumulate: int) -> None:
     """KTO of every weight beside another reference, and of an adapter; one batch has one row."""
     loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
-    data = UnpairedData(rated_rows(), [], accumulate=accumulate, **BATCHES)
+    data = UnpairedData(rated_rows(), [], accumulate=accumulate, kl=True, **BATCHES)
     assert len(data.train_dataloader()) % 2 and 1 in {len(batch.rows) for batch in data.train_dataloader()}
     whole, adapted = llama(tie=True), llama(tie=True)
     lora(adapted, rank=2, alpha=8, dropout=0.0, targets=None, rslora=False, dora=False, merge=True, seed=0)

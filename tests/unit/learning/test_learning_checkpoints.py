@@ -104,7 +104,7 @@ def cases(llama, recipe, tokenizer, ppo, tmp_path):  # noqa: F811
         loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
         module = UnpairedModule(policy, loss=loss, live=Frozen(reference), **falling)
         rows = [UnpairedRow(row.id, row.prompt, row.chosen, row.p_chosen, row.weight) for row in pair_rows()]
-        return module, UnpairedData(rows, [], accumulate=accumulate, **{**BATCHES, "batch_tokens": 12}), {}
+        return module, UnpairedData(rows, [], accumulate=accumulate, kl=True, **{**BATCHES, "batch_tokens": 12}), {}
 
     def reward():
         model, _ = reward_from_causal(

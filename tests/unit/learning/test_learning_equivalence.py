@@ -105,7 +105,7 @@ def step(llama, tokenizer, trainer, tmp_path):
         elif kind == "kto":  # from another reference, so that the KL is none of 0
             loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
             module = UnpairedModule(policy, loss=loss, live=Frozen(llama(seed=2)), **PLAIN)
-            data = UnpairedData(rated_rows(), [], **given)
+            data = UnpairedData(rated_rows(), [], kl=True, **given)
         else:
             reference = (adapter_off if adapter else Frozen(llama())) if live else None
             module = PreferenceModule(policy, loss=partial(dpo_loss, beta=0.5), live=reference, **PLAIN)

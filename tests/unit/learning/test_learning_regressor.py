@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cai_lightning.data.batching import length_buckets
-from cai_lightning.data.unpaired import RatedData, UnpairedRow
+from cai_lightning.data.unpaired import UnpairedData, UnpairedRow
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.regressor import RegressorModule
 from cai_lightning.models.packing import texts
@@ -51,7 +51,9 @@ def rows(desirable, weights):
 
 def data(given, accumulate=1, batch_tokens=128):
     plan = partial(length_buckets, multiple=4)
-    return RatedData(given, [], plan=plan, batch_tokens=batch_tokens, accumulate=accumulate, route="packed", seed=0)
+    return UnpairedData(
+        given, [], plan=plan, batch_tokens=batch_tokens, accumulate=accumulate, route="packed", kl=False, seed=0
+    )
 
 
 def test_the_loss_is_the_weighted_mean_of_squared_errors(recipe):

@@ -29,7 +29,7 @@ ROWS = [UnpairedRow(str(i), [3 + i // 2, 4], [8 + i, 9 + i // 2, 1], (0.9, 0.1)[
 def data(rows, *, batch_tokens=128, accumulate=1):
     plan = partial(length_buckets, multiple=4)
     given = {"plan": plan, "batch_tokens": batch_tokens, "route": "packed", "seed": 0}
-    return UnpairedData(rows, [], accumulate=accumulate, **given)
+    return UnpairedData(rows, [], accumulate=accumulate, kl=True, **given)
 
 
 def module_of(policy, reference, recipe, loss=LOSS):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cai_lightning.data.batching import length_buckets
-from cai_lightning.data.unpaired import RatedData
+from cai_lightning.data.unpaired import UnpairedData
 from cai_lightning.learning.fit import fit
 from cai_lightning.learning.optim import adamw, constant
 from cai_lightning.learning.processes import automatic
@@ -45,7 +45,12 @@ def learned(out: Path, base: Path, ratings: Path, **changes: Any) -> list[float]
         "optimizer": partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0),
         "schedule": partial(constant, warmup_steps=0),
         "data": partial(
-            RatedData, accumulate=1, plan=partial(length_buckets, multiple=2), batch_tokens=256, route="packed"
+            UnpairedData,
+            accumulate=1,
+            plan=partial(length_buckets, multiple=2),
+            batch_tokens=256,
+            route="packed",
+            kl=False,
         ),
         "fit": partial(fit, epochs=60, **settings),
         "max_tokens": 64,

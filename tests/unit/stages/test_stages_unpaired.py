@@ -113,7 +113,7 @@ def figures(folder: Path) -> list[dict[str, float]]:
 def taught(out: Path, policy: Path, given: dict[str, Any], ratings: dict[str, Path]) -> Path:
     out.mkdir()
     more = {"rating_limits": dict.fromkeys(ratings), "rating_weights": dict.fromkeys(ratings, 2.0)}
-    kto.run(out, policy=policy, ratings=ratings, loss=KTO, data=partial(UnpairedData, **READ), **more, **given)
+    kto.run(out, policy=policy, ratings=ratings, loss=KTO, data=partial(UnpairedData, kl=True, **READ), **more, **given)
     return out
 
 
