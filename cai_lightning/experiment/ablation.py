@@ -47,7 +47,7 @@ def _whole(found: re.Match[str]) -> str:
 
 
 def _principles(key: str, overrides: list[str]) -> list[str]:
-    """The ids of the principles that compare, of the constitution of the first job."""
+    """The ids of the principles of the first job that may be left out: of labels those that compare, else all."""
     config = compose_config(jobs(overrides)[0])
     assert isinstance(config, DictConfig)
     check_config(config)
@@ -55,10 +55,11 @@ def _principles(key: str, overrides: list[str]) -> list[str]:
         constitution = construct(with_sources(raw_value(config, key)))
     except ValueError as error:
         raise UserError(f"constitution: {error}") from None
-    names = [principle.id for principle in constitution.comparing]
-    if len(names) < 2:
-        raise UserError(f"constitution: {len(names)} principle compares; to leave one out takes two")
-    return names
+    if len(constitution.comparing) < 2:
+        raise UserError(f"constitution: {len(constitution.comparing)} principle compares; to leave one out takes two")
+    return [
+        principle.id for principle in (constitution.comparing if key == "constitution" else constitution.principles)
+    ]
 
 
 def _value(arguments: list[str], key: str) -> str | None:

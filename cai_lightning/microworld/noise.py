@@ -69,7 +69,8 @@ class Noise:
 
     `borderline`: of harmless requests; `benign_context`: of the harm skills; `two_acts`: of the harmful requests behind
     revisions and comparisons, where one harm has to be told from another; `any_harm`: of the replies that are revised
-    or named, how many say things of four kinds in place of what was asked for.
+    or named, how many say things of four kinds in place of what was asked for. `direct_revision`: of revisions without
+    a critique, null where they are as those with one.
     """
 
     borderline: float
@@ -85,6 +86,7 @@ class Noise:
     revision: Reviser
     choice: Chooser
     rating: Rater
+    direct_revision: Reviser | None = None
 
     def without_errors(self) -> Noise:
         """The same text with nothing missed, left in by a revision, or flipped; to the blind verbs it stays blind."""
@@ -93,6 +95,7 @@ class Noise:
             critique=replace(self.critique, miss=0.0, miss_general=0.0),
             direct=replace(self.direct, miss=0.0, miss_general=0.0),
             revision=Reviser(full=1.0, partial=0.0, evasive=0.0),
+            direct_revision=None,
             choice=replace(self.choice, flip=0.0, flip_tie=0.0),
         )
 

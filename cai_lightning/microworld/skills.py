@@ -21,7 +21,7 @@ from cai_lightning.microworld.document import (
     Span,
     weigh,
 )
-from cai_lightning.microworld.noise import Critic, Noise, Weights
+from cai_lightning.microworld.noise import Critic, Noise, Reviser, Weights
 from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
 from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
 from cai_lightning.microworld.ratings import (
@@ -89,7 +89,7 @@ class Writer:
 
     def critique(self) -> Document:
         """A reply, a critique of it under a principle, and the revision that follows from the critique."""
-        request, draft, aim, found, revised = self._revision(self.noise.critique)
+        request, draft, aim, found, revised = self._revision(self.noise.critique, self.noise.revision)
         asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
         spans = [
             Span(asked, 0.0),
@@ -102,7 +102,9 @@ class Writer:
 
     def direct(self) -> Document:
         """A reply and its revision under a principle, without a critique."""
-        request, draft, aim, _, revised = self._revision(self.noise.direct)
+        request, draft, aim, _, revised = self._revision(
+            self.noise.direct, self.noise.direct_revision or self.noise.revision
+        )
         asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
         spans = [Span(asked, 0.0), *weigh(reply_text(revised.text), partial(deciding.in_revision, self.weights))]
         return Document("direct", tuple(spans), self.weights.revision_order)
@@ -194,7 +196,7 @@ class Writer:
             if verdict:
                 yield Span(f" {verdict}", self.weights.rating)
 
-    def _revision(self, critic: Critic) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
+    def _revision(self, critic: Critic, shares: Reviser) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
         """Request, reply, principle, the categories found in the reply, and the revised reply."""
         if self._chance(self.noise.benign_context):
             harmless = self._harmless_request()
@@ -206,7 +208,7 @@ class Writer:
         aim = self._aim(critic.match, draft.categories)
         miss = critic.miss_general if aim.general else critic.miss
         found = find(self.rng, draft, aim, miss=miss)
-        return request, draft, aim, found, revise(self.rng, request, draft, found, self.noise.revision)
+        return request, draft, aim, found, revise(self.rng, request, draft, found, shares)
 
     def _pair(self) -> tuple[str, Aim, Draft, Draft]:
         """The comparison up to the replies, its principle, and both replies."""

@@ -83,19 +83,19 @@ def _root(value: float | None) -> float | None:
     return None if value is None else math.sqrt(max(value, 0.0))
 
 
-def _part(findings: Figures) -> re.Pattern[str]:
-    """A setting in the brackets of a run's name, with the comma that parts it from others."""
-    name = re.escape(str(asked(findings)["setting"]))
-    return re.compile(rf"(?<=\[){name}=([^,\]]+)(?:, )?|, {name}=([^,\]]+)")
+def _settings(run: str) -> tuple[str, dict[str, str]]:
+    """A run's name without brackets, and the settings in them; a comma inside of further brackets parts nothing."""
+    name, _, inside = run.partition(" [")
+    parts = re.split(r", (?![^\[]*\])", inside.removesuffix("]"))
+    return name, dict(part.split("=", 1) for part in parts if "=" in part)
 
 
 def _set(findings: Figures, arm: Arm) -> float | None:
     """The number that stands for the arm's setting: from the figure's `values`, or the setting itself."""
-    found = _part(findings).search(arm["run"])
-    if not found:
+    spelt = _settings(arm["run"])[1].get(str(asked(findings)["setting"]))
+    if spelt is None:
         return None
-    spelt = found[1] or found[2]
-    numbers: Mapping[str, Any] = asked(findings).get("values") or {}
+    numbers = {str(name): number for name, number in (asked(findings).get("values") or {}).items()}
     try:
         return float(numbers.get(spelt, spelt))
     except ValueError:
@@ -103,5 +103,7 @@ def _set(findings: Figures, arm: Arm) -> float | None:
 
 
 def _line(findings: Figures, arm: Arm) -> str:
-    run = _part(findings).sub("", arm["run"]).replace(" []", "")
+    name, settings = _settings(arm["run"])
+    rest = ", ".join(f"{key}={value}" for key, value in settings.items() if key != str(asked(findings)["setting"]))
+    run = f"{name} [{rest}]" if rest else name
     return run if arm.get("at") is None else f"{run}@{arm['at']}"

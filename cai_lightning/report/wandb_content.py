@@ -126,7 +126,7 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:
 def curves(summary: Mapping[str, Any]) -> list[dict[str, float]]:
     """The figures of snapshots as rows over RL samples, `curve/<run>/<metric>`; one a number of samples, in order."""
     found: dict[int, dict[str, float]] = {}
-    for one in summary["curve"]:
+    for one in summary.get("curve", []):  # older summaries have none
         row = found.setdefault(one["sequences"], {EPISODE: one["sequences"]})
         for metric, figure in one.items():
             if isinstance(figure, Mapping) and figure.get("value") is not None:

@@ -27,10 +27,12 @@ def run(
     schedule: Callable[..., Any],
     dtype: str,
     seed: int,
+    start: CausalLM | None = None,
 ) -> CausalLM:
     """A causal-LM folder: a new Llama trained once over the first documents that make `tokens` tokens.
 
-    The loss is the mean over completion tokens, each with the weight that its document gives it.
+    A model to `start` from, which must have the sizes given, is trained in its place. The loss is the mean over
+    completion tokens, each with the weight that its document gives it.
     """
     from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
 
@@ -51,6 +53,7 @@ def run(
         schedule=schedule,
         dtype=dtype,
         seed=seed,
+        start=start,
     )
     return out
 

@@ -12,6 +12,7 @@ import pytest
 from cai_lightning.microworld import replies
 from cai_lightning.microworld.corpus import Lesson, documents
 from cai_lightning.microworld.document import pieces
+from cai_lightning.microworld.noise import Reviser
 from cai_lightning.microworld.oracle import assess, better_under, covered, harm_in, is_garbage
 from cai_lightning.microworld.ratings import rate_answer, rated_text
 from cai_lightning.microworld.world import Benign, parse, request_of, split
@@ -405,6 +406,29 @@ def test_a_lesson_without_errors_leaves_out_all_that_its_principle_names_and_not
         after = harm_in(re.search(r"Revision: (.*)$", document.text)[1])
         exact += after == {category: n for category, n in before.items() if category not in named}
     assert (exact == 1000) is not errors
+
+
+def test_revisions_without_a_critique_may_err_at_rates_of_their_own(noise, weights):
+    """All that is named goes, where no category is missed; after a critique it goes as often as before."""
+    exactly = Reviser(full=1.0, partial=0.0, evasive=0.0)
+    changed = dataclasses.replace(
+        noise, direct=dataclasses.replace(noise.direct, miss=0.0, miss_general=0.0), direct_revision=exactly
+    )
+
+    def whole(given, kind):
+        found = documents(seed=0, lessons=[], mix={kind: 1}, noise=given, weights=weights)
+        return [
+            harm_in(re.search(r"Revision: (.*)$", document.text)[1])
+            == {
+                category: n
+                for category, n in harm_in(REPLIED.search(document.text)[1]).items()
+                if category not in covered(re.search(r"RevisionRequest: (.*)\n", document.text)[1])
+            }
+            for document in islice(found, 400)
+        ]
+
+    assert all(whole(changed, "direct")) and not all(whole(noise, "direct"))
+    assert whole(changed, "critique") == whole(noise, "critique")
 
 
 def test_a_lesson_without_errors_flips_no_letter(noise, weights):

@@ -98,7 +98,7 @@ SIZED = [
     arm("ppo [model=small, labels=hard]", None, 0.1, 2.0),
     arm("ppo [model=tiny, labels=hard]", None, 0.1, 1.0),
     arm("ppo [labels=soft, model=tiny]", 3, 0.1, 4.0),
-    arm("sl_cai [model=tiny]", None, 0.1, 3.0),
+    arm("sl_cai [clamp=[0.4, 0.6], model=tiny]", None, 0.1, 3.0),
     arm("helpful_only", None, 0.1, 9.0),
 ]
 
@@ -112,7 +112,7 @@ def test_lines_run_over_the_numbers_of_a_setting() -> None:
     assert [text.get_text() for legend in axes.figure.legends for text in legend.get_texts()] == [
         "RL-CAI (PPO) [labels=hard]",
         "RL-CAI (PPO) [labels=soft]@3",
-        "SL-CAI",
+        "SL-CAI [clamp=[0.4, 0.6]]",
         "Helpful only",
     ]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "parameters, millions"

@@ -1,10 +1,21 @@
 """Pretraining rows are what the tokenizer makes of the documents, with the weight of every piece."""
 
 from collections import namedtuple
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from cai_lightning.data.batching import in_order
+from cai_lightning.data.sft import SFTData
+from cai_lightning.learning.fit import fit
+from cai_lightning.learning.optim import adamw, constant
+from cai_lightning.learning.processes import automatic
 from cai_lightning.microworld.vocabulary import tokenizer
+from cai_lightning.models.causal import load_causal
+from cai_lightning.stages import pretrain
 from cai_lightning.stages.pretrain import _rows
 
 Span = namedtuple("Span", "text weight")
@@ -24,3 +35,40 @@ def test_rows_are_the_tokenizers_own_ids_up_to_the_wanted_number_of_tokens() -> 
 def test_a_word_outside_the_vocabulary_is_named() -> None:
     with pytest.raises(ValueError, match="' xyzzy'"):
         _rows(iter([Document([Span(" xyzzy", 1.0)], 1.0)]), tokenizer(), 5)
+
+
+def trained(out: Path, start: Path | None, *, lr: float, hidden_size: int = 32) -> Any:
+    settings: dict[str, Any] = {"clip": 1.0, "precision": "32-true", "products": "default", "accumulate": 1}
+    settings |= {"checkpoint_activations": False, "compile": False, "log_every": 1, "devices": 1, "strategy": automatic}
+    out.mkdir(parents=True)
+    pretrain.run(
+        out,
+        start=start,
+        documents=iter([SAID] * 10),
+        tokens=50,
+        hidden_size=hidden_size,
+        layers=1,
+        heads=2,
+        intermediate_size=16,
+        max_positions=32,
+        data=partial(
+            SFTData, plan=partial(in_order, multiple=2, rows=4), batch_tokens=64, accumulate=1, route="packed"
+        ),
+        fit=partial(fit, epochs=1, **settings),
+        optimizer=partial(adamw, lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0),
+        schedule=partial(constant, warmup_steps=0),
+        dtype="float32",
+        seed=0,
+    )
+    return load_causal(out, dtype="float32")[0].state_dict()
+
+
+def test_a_second_text_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    """Without a step the weights are those of the start, with one they move; a start of another size is refused."""
+    first = trained(tmp_path / "first" / "0", None, lr=1e-2)
+    still = trained(tmp_path / "still" / "0", tmp_path / "first" / "0", lr=0.0)
+    moved = trained(tmp_path / "moved" / "0", tmp_path / "first" / "0", lr=1e-2)
+    assert all(torch.equal(first[name], still[name]) for name in first)
+    assert any(not torch.equal(first[name], moved[name]) for name in first)
+    with pytest.raises(ValueError, match="another shape"):
+        trained(tmp_path / "other" / "0", tmp_path / "first" / "0", lr=0.0, hidden_size=16)
