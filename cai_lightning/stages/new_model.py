@@ -27,14 +27,10 @@ def train_new(
     schedule: Callable[..., Any],
     dtype: str,
     seed: int,
-    start: Path | None = None,
 ) -> None:
-    """Writes a causal-LM folder: a new Llama, input and output embeddings tied, fitted to SFT rows; its tokenizer.
-
-    A model to `start` from goes on in its place. Raises ValueError where that has another shape.
-    """
+    """Writes a causal-LM folder: a new Llama, input and output embeddings tied, fitted to SFT rows; its tokenizer."""
     from cai_lightning.learning.sft import SFTModule
-    from cai_lightning.models.causal import load_causal, new_llama, save_causal
+    from cai_lightning.models.causal import new_llama, save_causal
     from cai_lightning.stages.training import batches_of, train
 
     model = new_llama(
@@ -49,11 +45,6 @@ def train_new(
         eos_id=tokenizer.eos_token_id,
         seed=seed,
     )
-    if start is not None:
-        known = load_causal(start, dtype="float32")[0].state_dict()
-        if {name: one.shape for name, one in known.items()} != {k: one.shape for k, one in model.state_dict().items()}:
-            raise ValueError(f"start: {start} has another shape than the model that is asked for; name one of its size")
-        model.load_state_dict(known)
     batches = data(rows, [], seed=seed)
     module = SFTModule(model, optimizer=optimizer, schedule=schedule)
     train(out, module, batches, fit, batches=batches_of(batches, fit), seed=seed)

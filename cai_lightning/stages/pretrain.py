@@ -27,17 +27,15 @@ def run(
     schedule: Callable[..., Any],
     dtype: str,
     seed: int,
-    start: CausalLM | None = None,
 ) -> CausalLM:
     """A causal-LM folder: a new Llama trained once over the first documents that make `tokens` tokens.
 
-    A model to `start` from, which must have the sizes given, is trained in its place. The loss is the mean over
-    completion tokens, each with the weight that its document gives it.
+    The loss is the mean over completion tokens, each with the weight that its document gives it.
     """
     from cai_lightning.microworld.vocabulary import tokenizer as make_tokenizer
 
     tokenizer = make_tokenizer()
-    rows = _rows(documents, tokenizer, tokens)
+    rows = text_rows(documents, tokenizer, tokens)
     train_new(
         out,
         tokenizer,
@@ -53,12 +51,11 @@ def run(
         schedule=schedule,
         dtype=dtype,
         seed=seed,
-        start=start,
     )
     return out
 
 
-def _rows(documents: Iterator[Any], tokenizer: Any, tokens: int) -> list[Any]:
+def text_rows(documents: Iterator[Any], tokenizer: Any, tokens: int) -> list[Any]:
     """Token rows of the first documents that together have at least `tokens` tokens."""
     vocabulary = tokenizer.get_vocab()
     rows, total = [], 0
