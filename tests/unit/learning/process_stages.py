@@ -68,6 +68,43 @@ def cases(out: Path, *, fit, accumulate: int, policy: Path) -> None:
     one(out / "mixed", SFTModule(mixed, **RECIPE), sft, partial(fit, precision="bf16-mixed"), mixed)
 
 
+def halves(lengths, *, batch_tokens, seed, epoch):  # noqa: ARG001
+    """All rows in two batches of unlike rows, which one step is made of."""
+    return [list(range(0, len(lengths), 3)), [number for number in range(len(lengths)) if number % 3]]
+
+
+def descent(module):
+    return torch.optim.SGD([weight for weight in module.parameters() if weight.requires_grad], lr=1.0)
+
+
+def steps(out: Path, *, fit, accumulate: int, policy: Path) -> None:
+    """One step of plain gradient descent of length 1 of every kind; `out/<case>` has the weights before and after."""
+    torch.set_num_threads(1)
+    recipe = RECIPE | {"optimizer": descent, "schedule": partial(constant, warmup_steps=0)}
+    batches = BATCHES | {"plan": halves, "accumulate": accumulate}
+    pairs = PairData(pair_rows(), [], share=1, **batches)
+    reward, _ = reward_from_causal(
+        policy, marker=None, mean=True, gain=1.0, head_std=0.1, dtype="float32", adapter=full, seed=0
+    )
+    told, preferring, rating = llama(tie=True), llama(tie=True), llama(tie=True)
+    kto = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)
+    for name, module, data, model in (
+        ("sft", SFTModule(told, **recipe), SFTData(rows(), [], **batches), told),
+        ("reward", RewardModule(reward, centre_coef=0.01, **recipe), pairs, reward),
+        ("dpo", PreferenceModule(preferring, loss=partial(dpo_loss, beta=0.5), live=None, **recipe), pairs, preferring),
+        (
+            "kto",
+            UnpairedModule(rating, loss=kto, live=Frozen(llama(tie=True, seed=1)), **recipe),
+            UnpairedData(rated_rows(), [], kl=True, **batches),
+            rating,
+        ),
+    ):
+        before = {key: weight.detach().clone() for key, weight in model.named_parameters()}
+        one(out / name, module, data, fit, model)
+        if is_first():
+            save_file(before, out / name / "before")
+
+
 def rate(out: Path, fit, accumulate: int) -> None:
     """KTO of every weight beside another reference, and of an adapter; one batch has one row."""
     loss = partial(kto_loss, beta=0.5, desirable_weight=1.5, undesirable_weight=1.0)

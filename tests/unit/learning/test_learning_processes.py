@@ -90,6 +90,35 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batches(tmp_path, ll
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+def test_a_step_of_two_processes_is_that_of_one(tmp_path, llama, tokenizer, name):
+    """As near as batches that are cut otherwise (test_learning_equivalence): rounding, and without a direction."""
+    llama().save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+
+    def moved(processes, strategy):
+        folder = tmp_path / strategy
+        folder.mkdir()
+        fit = FIT | {"epochs": 1, "clip": 1e9, "devices": processes, "strategy": STRATEGIES[strategy]}
+        fit |= {"accumulate": 2 // processes}
+        values = {"fit": fit, "accumulate": 2 // processes, "policy": tmp_path / "policy"}
+        make(folder, "process_stages.steps", values)
+        found = {}
+        for case in ("sft", "reward", "dpo", "kto"):
+            before, after = (load_file(folder / case / side) for side in ("before", "weights"))
+            assert len(logged(folder / case)) == 1
+            found[case] = torch.cat([(after[key] - before[key]).flatten() for key in sorted(before)])
+        return found
+
+    alone, together = moved(1, "auto"), moved(2, name)
+    for case, expected in alone.items():
+        difference = together[case] - expected
+        assert expected.norm() > 1e-3, case
+        assert difference.norm() < 1e-6 * expected.norm() + 1e-7 * len(expected) ** 0.5, case
+        assert difference.mean().abs() < 1e-7, case
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "killed"), [("ddp", "adapter"), ("fsdp2", "reward")])
 def test_two_processes_that_are_killed_go_on_with_the_same_bytes(tmp_path, llama, tokenizer, name, killed):
     llama().save_pretrained(tmp_path / "policy")
