@@ -57,6 +57,7 @@ LEARNING = ("pretrain", "sft", "reward_model", "dpo", "ppo")
 WHOLE = ("hf_cai_2024",)  # reads public data sets to their ends, so nobody knows their rows before
 # slots that the micro-world's run does not need, and a run that does
 ELSEWHERE = {
+    "first_text": "experiment=base",
     "assistant": "experiment=hh_hub",
     "kto": "experiment=kto",
     "imported_reward_model": "reward=imported",
