@@ -54,7 +54,7 @@ def describe(groups: Groups, rules: Rules) -> dict[str, Any]:
         np.array([re.search(pattern, text) is not None for text in texts])
         for pattern in (rules.refusal, rules.reason, rules.boilerplate)
     )
-    repeated = np.array(repeats(groups))
+    repeated = np.array(repeats(texts, names))
     shares = {
         "short": short,
         "boilerplate": boilerplate,
@@ -112,11 +112,11 @@ def distinct_ratio(texts: Iterable[str], *, n: int, token: str) -> float | None:
     return len(counts) / counts.total() if counts else None
 
 
-def repeats(groups: Groups) -> list[bool]:
-    """Of every reply, in order: whether the same words, case and white space apart, also answer another prompt."""
-    plain = [[" ".join(text.lower().split()) for text in group] for group in groups]
-    prompts = Counter(text for group in plain for text in set(group))
-    return [prompts[text] > 1 for group in plain for text in group]
+def repeats(texts: Sequence[str], prompts: Sequence[str]) -> list[bool]:
+    """Of every reply to its prompt: whether the same words, case and white space apart, also answer another prompt."""
+    plain = [" ".join(text.lower().split()) for text in texts]
+    answered = Counter(text for text, _ in set(zip(plain, prompts, strict=True)))
+    return [answered[text] > 1 for text in plain]
 
 
 def within_sd(scores: Sequence[Sequence[float]]) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cai_lightning.constitution.by_principle import log_odds_by_principle
+from cai_lightning.constitution.feedback import sigmoid
 from cai_lightning.constitution.principles import Constitution
 from cai_lightning.stages.estimates import Estimate
 from cai_lightning.text.artifacts import AssessmentRows, LabelRows
@@ -53,7 +53,7 @@ def _assessed(
     for id, logit in zip(named, log_odds_by_principle(label, list(named)), strict=True):
         wide = len(named[id]) >= general
         group = "general" if wide else "naming" if category in named[id] else "silent"
-        groups.setdefault(group, []).append(1 / (1 + math.exp(-sign * logit)))
+        groups.setdefault(group, []).append(sigmoid(sign * logit))
     for group, chances in groups.items():
         yield Assessment(
             prompt=label.id,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from cai_lightning.stages.estimates import Estimate
+from cai_lightning.stages.multiple_choice import asked
 from cai_lightning.stages.multiple_choice import estimate as _estimate
 from cai_lightning.text.artifacts import AssessmentRows, CausalLM
 from cai_lightning.text.records import Assessment, write_rows
@@ -32,30 +34,24 @@ def run(
     file, clusters are conversations. What is asked and how: `multiple_choice`.
     Raises ValueError where there is no file of questions.
     """
-    from cai_lightning.data.questions import examples, without_examples
     from cai_lightning.evaluation.multiple_choice import answered
     from cai_lightning.stages.sampling import load_backend
 
     if not questions:
         raise ValueError("questions: none given; name files that hold some: experiment=hh_files data.root=DATA")
-    backend = load_backend(model, dtype=dtype, batch_size=batch_size, route=route)
-    found = []
-    for name, rows in questions.items():
-        shown = few_shots.get(name, [])
-        kept, _ = without_examples(rows, [*shown, *leave_out.get(name, [])])
-        solved, kept = examples(kept, count=shots)
-        answers = answered(ask(backend, few_shots=shown, solved=solved), kept)
-        found += [
-            Assessment(
-                prompt=question.id,
-                cluster=question.cluster,
-                kind=name,
-                player=player,
-                sequences=None,
-                metrics=dict(answer._asdict()),
-            )
-            for question, answer in zip(kept, answers, strict=True)
-        ]
+    ask = partial(ask, load_backend(model, dtype=dtype, batch_size=batch_size, route=route))
+    found = [
+        Assessment(
+            prompt=question.id,
+            cluster=question.cluster,
+            kind=file.name,
+            player=player,
+            sequences=None,
+            metrics=dict(answer._asdict()),
+        )
+        for file in asked(questions, few_shots, leave_out, shots, ask)
+        for question, answer in zip(file.kept, answered(file.ask, file.kept), strict=True)
+    ]
     write_rows(out, found)
     return out
 

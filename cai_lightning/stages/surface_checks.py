@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def run(
     `short` (below that many words), `boilerplate`, `refuses`, `bare` (refuses and gives no reason), `repeated` (the
     same words also answer another prompt of that player). What the rules mean: `evaluation.surface.Rules`.
     """
+    from cai_lightning.evaluation.surface import repeats
     from cai_lightning.stages.texts import Text, answered
 
     players: dict[str, list[Text]] = {}
@@ -27,7 +28,8 @@ def run(
         players.setdefault(one.name, []).append(one)
     rows = []
     for name, texts in players.items():
-        for one, repeated in zip(texts, _repeated(texts), strict=True):
+        again = repeats([one.text for one in texts], [one.prompt.id for one in texts])
+        for one, repeated in zip(texts, again, strict=True):
             stock, refuses, explains = (
                 re.search(pattern, one.text) is not None for pattern in (boilerplate, refusal, reason)
             )
@@ -49,18 +51,6 @@ def run(
             )
     write_rows(out, rows)
     return out
-
-
-def _repeated(texts: Sequence[Any]) -> list[bool]:
-    """Of each text in its order: whether it also answers another prompt."""
-    from cai_lightning.evaluation.surface import repeats
-
-    groups: dict[str, list[int]] = {}
-    for place, one in enumerate(texts):
-        groups.setdefault(one.prompt.id, []).append(place)
-    found = repeats([[texts[place].text for place in places] for places in groups.values()])
-    at = dict(zip((place for places in groups.values() for place in places), found, strict=True))
-    return [at[place] for place in range(len(texts))]
 
 
 def estimate(recipe: Mapping[str, Any]) -> Estimate:

@@ -54,7 +54,7 @@ def test_distinct_ngrams_know_no_case_and_cross_no_text() -> None:
 
 
 def test_a_repeat_is_one_across_prompts() -> None:
-    assert repeats([["x", "x", "y"], ["z", "Y "]]) == [False, False, True, False, True]
+    assert repeats(["x", "x", "y", "z", "Y "], "aaabb") == [False, False, True, False, True]
     assert duplicate_share(["x", "x", "y"]) == pytest.approx(1 / 3)
 
 
