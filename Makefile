@@ -38,7 +38,7 @@ format: $(STAMP) ## format the source
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-pretrain: $(STAMP) ## make the weights anew, with the second text that those that ship do not have yet: make pretrain SIZES='tiny small'
+pretrain: $(STAMP) ## make the weights that ship with the package anew: make pretrain SIZES='tiny small'
 	for size in $(SIZES); do $(BIN)/cai run experiment=base model=$$size || exit 1; \
 	  rm -rf cai_lightning/microworld/weights/$$size; \
 	  cp -r outputs/latest/weights cai_lightning/microworld/weights/$$size || exit 1; done

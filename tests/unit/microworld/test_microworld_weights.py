@@ -17,7 +17,7 @@ WEIGHTS = Path(microworld.__file__).parent / "weights"
 def test_what_ships_was_made_by_the_recipe_of_today(size: str, tmp_path: Path) -> None:
     config = compose_config(["experiment=base", f"model={size}", f"runtime.outputs={tmp_path}"])
     made = json.loads((WEIGHTS / size / "recipe.json").read_text())
-    assert made["key"] == make_plan(config).nodes["first_text"].key
+    assert made["key"] == make_plan(config).nodes["base"].key
     shape = AutoModelForCausalLM.from_pretrained(WEIGHTS / size).config
     wanted = compose_config([f"model={size}"])["model"]
     assert (shape.hidden_size, shape.num_hidden_layers) == (wanted["hidden_size"], wanted["layers"])
