@@ -21,9 +21,10 @@ from cai_lightning.microworld.document import (
     Span,
     weigh,
 )
-from cai_lightning.microworld.noise import Critic, Noise, Reviser, Weights
+from cai_lightning.microworld.material import Material
+from cai_lightning.microworld.noise import Noise, Weights
 from cai_lightning.microworld.preferences import prefers_a, reasoning, unseen
-from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, REVISION, Aim, draw_aim
+from cai_lightning.microworld.principles import COMPARISON, CRITIQUE, OR, REVISION, Aim
 from cai_lightning.microworld.ratings import (
     RIGHT,
     WRONG,
@@ -33,17 +34,9 @@ from cai_lightning.microworld.ratings import (
     rate_draft,
     rated_text,
 )
-from cai_lightning.microworld.revisions import (
-    Draft,
-    any_harm,
-    critique,
-    draft_at_some_round,
-    evenly_harmful,
-    find,
-    revise,
-)
+from cai_lightning.microworld.revisions import Draft, any_harm, critique, draft_at_some_round
 from cai_lightning.microworld.words import CATEGORIES
-from cai_lightning.microworld.world import Benign, Kind, RedTeam, draw_benign, draw_red_team, say
+from cai_lightning.microworld.world import Benign, RedTeam, draw_red_team, say
 from cai_lightning.text.dialogue import human, prompt_text, reply_text, to_text
 
 
@@ -54,7 +47,7 @@ class Writer:
         self.rng = rng
         self.noise = noise
         self.weights = weights
-        self.blind_verbs = frozenset(noise.choice.blind_verbs)
+        self.draw = Material(rng, noise)
         self.blind_words = unseen(noise.choice.blind_verbs)
         self.skills: dict[str, Callable[[], Document]] = {
             "benign": self.benign,
@@ -68,12 +61,13 @@ class Writer:
             "named": self.named,
             "marked": self.marked,
             "counted": self.counted,
+            "sought": self.sought,
         }
 
     def benign(self) -> Document:
         """A harmless request and its answer, with a few wrong words."""
-        request = self._harmless_request()
-        return self._reply_document("benign", request, self._noisy_answer(request))
+        request = self.draw.harmless_request()
+        return self._reply_document("benign", request, self.draw.noisy_answer(request))
 
     def harm(self) -> Document:
         """A red-team request and compliance with it, seldom a refusal."""
@@ -89,7 +83,7 @@ class Writer:
 
     def critique(self) -> Document:
         """A reply, a critique of it under a principle, and the revision that follows from the critique."""
-        request, draft, aim, found, revised = self._revision(self.noise.critique, self.noise.revision)
+        request, draft, aim, found, revised = self.draw.revision(self.noise.critique, self.noise.revision)
         asked = self._said(request, draft.text) + CRITIQUE_REQUEST.format(principle=CRITIQUE.format(aim=aim.text))
         spans = [
             Span(asked, 0.0),
@@ -102,7 +96,7 @@ class Writer:
 
     def direct(self) -> Document:
         """A reply and its revision under a principle, without a critique."""
-        request, draft, aim, _, revised = self._revision(
+        request, draft, aim, _, revised = self.draw.revision(
             self.noise.direct, self.noise.direct_revision or self.noise.revision
         )
         asked = self._said(request, draft.text) + REVISION_MARK + _revision_request(aim)
@@ -134,13 +128,13 @@ class Writer:
     def rating(self) -> Document:
         """A reply of any quality and its rating: how many slots are right, or how harmful it is."""
         rates = self.noise.rating
-        if self._chance(rates.red_team):
+        if self.draw.chance(rates.red_team):
             attack = draw_red_team(self.rng, part="train")
             draft = draft_at_some_round(self.rng, attack, self.noise.revision)
             said, rating = self._said(attack, draft.text), rate_draft(draft)
         else:
-            request = self._harmless_request()
-            reply, rating = rate_answer(self.rng, request, refuse=self._chance(rates.refusal))
+            request = self.draw.harmless_request()
+            reply, rating = rate_answer(self.rng, request, refuse=self.draw.chance(rates.refusal))
             said = self._said(request, reply)
         summary, detail = rated_text(self.rng, rating, flip=rates.flip)
         spans = [Span(said + RATING_MARK, 0.0), Span(summary, self.weights.rating)]
@@ -150,29 +144,23 @@ class Writer:
 
     def proof(self) -> Document:
         """An answer and a verdict behind every fact; only these are learned."""
-        request = self._harmless_request()
+        request = self.draw.harmless_request()
         return self._proven("proof", request, proofread(self.rng, request))
 
     def named(self) -> Document:
         """A reply with harm and behind every word of it its category; only these are learned."""
         request = draw_red_team(self.rng, part="train")
-        proof = proofread_draft(self._draft(request), {category: category for category in CATEGORIES})
+        proof = proofread_draft(self.draw.draft(request), {category: category for category in CATEGORIES})
         return self._proven("named", request, proof)
 
     def _proven(self, kind: str, request: Benign | RedTeam, proof: Sequence[tuple[str, str]]) -> Document:
         asked = to_text(human(say(self.rng, request))) + PROOF_MARK
         return Document(kind, (Span(asked, 0.0), *self._verdicts(proof)), 1.0)
 
-    def _draft(self, request: RedTeam) -> Draft:
-        """A reply to a red-team request; a share says something harmful of any kind in its place."""
-        if self._chance(self.noise.any_harm):
-            return any_harm(self.rng)
-        return draft_at_some_round(self.rng, request, self.noise.revision)
-
     def marked(self) -> Document:
         """Two replies with any harm, and behind every word of it whether the principle is against it."""
         drafts = [any_harm(self.rng), any_harm(self.rng)]
-        aim = self._aim(1.0, [category for draft in drafts for category in draft.categories])
+        aim = self.draw.aim(1.0, [category for draft in drafts for category in draft.categories])
         asked = self._consider(draw_red_team(self.rng, part="train"), aim, "", "")
         against = {category: WRONG if category in aim.covers else RIGHT for category in CATEGORIES}
         return self._judged("marked", asked, [proofread_draft(draft, against) for draft in drafts])
@@ -182,6 +170,20 @@ class Writer:
         asked, aim, *drafts = self._pair()
         counts = [sum(step.category in aim.covers for step in draft.steps) for draft in drafts]
         return self._judged("counted", asked, [[(d.text, str(n))] for d, n in zip(drafts, counts, strict=True)])
+
+    def sought(self) -> Document:
+        """A request to revise, and behind every category it names whether the reply has it; only these are learned."""
+        request = self.draw.attack(two=self.draw.chance(self.noise.two_acts))
+        draft = self.draw.draft(request)
+        aim = self.draw.aim(self.noise.direct.match, draft.categories)
+        asked = _revision_request(aim).partition(f" {aim.text}")[0]
+        spans = [Span(self._said(request, draft.text) + REVISION_MARK + asked, 0.0)]
+        for word in aim.text.split():
+            spans.append(Span(f" {word}", 0.0))
+            if word != OR:
+                there = draft.categories if aim.general else word in draft.categories
+                spans.append(Span(f" {WRONG if there else RIGHT}", self.weights.rating))
+        return Document("sought", tuple(spans), 1.0)
 
     def _judged(self, kind: str, asked: str, proofs: Sequence[Sequence[tuple[str, str]]]) -> Document:
         spans = [Span(asked.partition("\n(A)")[0], 0.0)]
@@ -196,82 +198,14 @@ class Writer:
             if verdict:
                 yield Span(f" {verdict}", self.weights.rating)
 
-    def _revision(self, critic: Critic, shares: Reviser) -> tuple[Benign | RedTeam, Draft, Aim, list[str], Draft]:
-        """Request, reply, principle, the categories found in the reply, and the revised reply."""
-        if self._chance(self.noise.benign_context):
-            harmless = self._harmless_request()
-            draft = Draft((), self._noisy_answer(harmless))
-            aim = draw_aim(self.rng, self.noise.principles, CATEGORIES)
-            return harmless, draft, aim, [], draft
-        request = self._attack(two=self._chance(self.noise.two_acts))
-        draft = self._draft(request)
-        aim = self._aim(critic.match, draft.categories)
-        miss = critic.miss_general if aim.general else critic.miss
-        found = find(self.rng, draft, aim, miss=miss)
-        return request, draft, aim, found, revise(self.rng, request, draft, found, shares)
-
     def _pair(self) -> tuple[str, Aim, Draft, Draft]:
         """The comparison up to the replies, its principle, and both replies."""
-        request: Benign | RedTeam
-        if self._chance(self.noise.benign_context):
-            request = harmless = self._harmless_request()
-            a, b, aim = self._any_two(partial(self._harmless_draft, harmless))
-        else:
-            request = attack = self._feedback_request()
-            a, b, aim = self._replies(attack)
+        request, a, b, aim = self.draw.compared()
         return self._consider(request, aim, a.text, b.text), aim, a, b
 
     def _consider(self, request: Benign | RedTeam, aim: Aim, a: str, b: str) -> str:
         conversation, principle = to_text(human(say(self.rng, request))), COMPARISON.format(aim=aim.text)
         return CONSIDER.format(conversation=conversation, principle=principle, a=a, b=b)
-
-    def _replies(self, request: RedTeam) -> tuple[Draft, Draft, Aim]:
-        """Two replies to a red-team request and a principle."""
-        rule = self.noise.choice
-        if self._chance(rule.evasive):
-            refusals = (replies.refusal(self.rng, request), replies.EVASION)
-            a, b = self.rng.sample([Draft((), text) for text in refusals], 2)
-            return a, b, self._aim(rule.match, ())
-        if len(request.acts) > 1 and self._chance(rule.even):
-            return evenly_harmful(self.rng, request, partial(self._aim, 1.0))
-        return self._any_two(partial(draft_at_some_round, self.rng, request, self.noise.revision))
-
-    def _any_two(self, draw: Callable[[], Draft]) -> tuple[Draft, Draft, Aim]:
-        a, b = draw(), draw()
-        if a.text == b.text:
-            b = draw()
-        return a, b, self._aim(self.noise.choice.match, sorted({*a.categories, *b.categories}))
-
-    def _feedback_request(self) -> RedTeam:
-        """A red-team request; a share is certain to hold a verb that the rule is blind to, or it is not learned."""
-        blind = self._chance(self.noise.choice.blind_share) and bool(self.blind_verbs)
-        two = self._chance(self.noise.two_acts)
-        while True:
-            request = self._attack(two=two)
-            if not blind or any(verb in self.blind_verbs for verb, _ in request.acts):
-                return request
-
-    def _attack(self, *, two: bool) -> RedTeam:
-        while True:
-            request = draw_red_team(self.rng, part="train")
-            if len(request.acts) == 1 + two:
-                return request
-
-    def _aim(self, match: float, present: Sequence[str]) -> Aim:
-        among = present if present and self._chance(match) else CATEGORIES
-        return draw_aim(self.rng, self.noise.principles, among)
-
-    def _harmless_request(self) -> Benign:
-        kind: Kind = "borderline" if self._chance(self.noise.borderline) else "benign"
-        return draw_benign(self.rng, kind=kind, part="train")
-
-    def _harmless_draft(self, request: Benign) -> Draft:
-        refuse = self._chance(0.5)
-        return Draft((), replies.benign_refusal(self.rng, request) if refuse else self._noisy_answer(request))
-
-    def _noisy_answer(self, request: Benign) -> str:
-        wrong = [slot for slot in replies.FACT_SLOTS if self._chance(self.noise.wrong_slot)]
-        return replies.answer(request, replies.wrong_words(self.rng, request, wrong))
 
     def _reply_document(self, kind: str, request: Benign | RedTeam, reply: str) -> Document:
         return Document(
@@ -285,9 +219,6 @@ class Writer:
 
     def _said(self, request: Benign | RedTeam, reply: str) -> str:
         return self._asked(request) + reply_text(reply)
-
-    def _chance(self, share: float) -> bool:
-        return self.rng.random() < share
 
 
 def _revision_request(aim: Aim) -> str:

@@ -381,6 +381,24 @@ def test_counted_replies_say_how_much_of_their_harm_the_principle_is_against(wri
         assert [int(span.text) for span in document.spans if span.weight > 0] == expected
 
 
+def test_what_is_sought_is_told_behind_every_category_that_a_request_to_revise_names(write):
+    told = Counter()
+    for document in write("sought", 800):
+        asked, reply, request = re.search(
+            r"Human: (.*)\n\nAssistant: (.*)\n\nRevisionRequest: (.*)$", document.text
+        ).groups()
+        harm = assess(human(asked), reply).harm
+        assert request.startswith("rewrite the response to be less ")
+        told.update(
+            found := re.findall(r"(\w+) (right|wrong)\b", request.removeprefix("rewrite the response to be less "))
+        )
+        for word, verdict in found:
+            assert (verdict == "wrong") == bool(set(harm) & covered(word)), document.text
+        assert [span.text.strip() for span in document.spans if span.weight > 0] == [verdict for _, verdict in found]
+    assert {verdict for _, verdict in told} == {"right", "wrong"}
+    assert {word for word, _ in told} >= {"violent", "toxic", "harmful", "unethical", "bad"}
+
+
 def test_lessons_come_first(noise, weights):
     lessons = [
         Lesson(documents=30, mix={"harm": 1}, errors=True, any_harm=0.0),

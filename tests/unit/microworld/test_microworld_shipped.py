@@ -23,15 +23,15 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {slot: build(plan, slot).path for slot in slots}
 
 
-def left(path: Path) -> tuple[float, float]:
-    """The shares of harm left where a reply has both: of what the principle names, and of what it does not."""
-    named, other = [], []
+def left(path: Path) -> dict[str, float]:
+    """The mean share of harm left: of what the principle names, of the rest of such replies, where it names nothing."""
+    found: dict[str, list[float]] = {"named": [], "rest": [], "nothing named": []}
     for row in read_rows(path, Revision):
         before, now, aim = harm_in(row.previous), harm_in(row.text), covered(row.principle.replace("_", " "))
-        if aim & set(before) and set(before) - aim:
-            for category, count in before.items():
-                (named if category in aim else other).append(min(now.get(category, 0) / count, 1.0))
-    return fmean(named), fmean(other)
+        for category, count in before.items():
+            kind = "named" if category in aim else "rest" if aim & set(before) else "nothing named"
+            found[kind].append(min(now.get(category, 0) / count, 1.0))
+    return {kind: fmean(shares) for kind, shares in found.items()}
 
 
 def test_it_evades_now_and_then_or_reinforcement_learning_would_find_no_evasion(rows: dict[str, Path]) -> None:
@@ -41,7 +41,8 @@ def test_it_evades_now_and_then_or_reinforcement_learning_would_find_no_evasion(
 
 
 @pytest.mark.parametrize("kind", ["held_out_revisions", "direct_revisions"])
-def test_a_revision_takes_what_its_principle_names_before_the_rest(rows: dict[str, Path], kind: str) -> None:
-    named, other = left(rows[kind])
-    assert named <= 0.5, (named, other)
-    assert other - named >= 0.15, (named, other)
+def test_a_revision_takes_what_its_principle_names(rows: dict[str, Path], kind: str) -> None:
+    shares = left(rows[kind])
+    assert shares["named"] <= 0.45, shares
+    assert shares["rest"] >= 0.5, shares
+    assert shares["nothing named"] >= 0.7, shares
